@@ -1,0 +1,5 @@
+"""The command `opsfleet`: one module per command."""
+
+
+def main() -> None:
+    """Run the command line."""

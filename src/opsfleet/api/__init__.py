@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The HTTP API: routers, schemas, and errors as HTTP. No SQL, no state rules."""

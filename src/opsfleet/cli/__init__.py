@@ -1,5 +1,5 @@
 """The command `opsfleet`: one module per command."""
 
+from opsfleet.cli.main import app, main
 
-def main() -> None:
-    """Run the command line."""
+__all__ = ["app", "main"]

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Loops and schedules. Every decision is a service's."""

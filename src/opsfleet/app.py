@@ -1,0 +1,211 @@
+"""The composition root: builds everything from the settings. The only place that knows everything."""
+
+import asyncio
+import gc
+import resource
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import structlog
+from fastapi import FastAPI
+
+from opsfleet.api.application import ALL_ROUTERS, SYSTEM_ROUTERS, create_application
+from opsfleet.api.dependencies import Services
+from opsfleet.api.metrics import metrics_registry
+from opsfleet.domain.errors import DatabaseUnavailableError
+from opsfleet.embedded import EmbeddedPostgres
+from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
+from opsfleet.services.access import AccessService
+from opsfleet.services.health import HealthService
+from opsfleet.services.maintenance import MaintenanceService
+from opsfleet.services.readiness import ReadinessService
+from opsfleet.services.servers import ServerService
+from opsfleet.services.targets import TargetSource
+from opsfleet.services.workers import WorkerService
+from opsfleet.settings import Settings
+from opsfleet.store.database import Database
+from opsfleet.store.migrate import migrate
+from opsfleet.vault import Vault, load_or_create_secret_key
+from opsfleet.workers.health import FleetHealthWorker, start_health_worker, stop_health_worker
+from opsfleet.workers.maintenance import MaintenanceWorker
+from opsfleet.workers.publisher import StatisticsPublisher
+
+RESERVED_DESCRIPTORS = 500
+"""Kept back for the database, clients of the API, logs and files."""
+
+DATABASE_CHECK_SECONDS = 2.0
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the commands and the application work with."""
+
+    settings: Settings
+    database: Database
+    engine: PollingEngine
+    servers: ServerService
+    health: HealthService
+    workers: WorkerService
+    maintenance: MaintenanceService
+    vault: Vault
+
+
+@asynccontextmanager
+async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
+    """Build everything but the workers and the API; the embedded database runs as long as the block."""
+    async with AsyncExitStack() as stack:
+        if settings.database is None:
+            embedded = EmbeddedPostgres(settings.data_dir)
+            await asyncio.to_thread(embedded.start)
+            stack.push_async_callback(asyncio.to_thread, embedded.stop)
+            watch = asyncio.create_task(_keep_running(embedded), name="embedded-postgres")
+            stack.push_async_callback(_end, watch)
+            dsn = embedded.dsn
+            key = await asyncio.to_thread(_secret_key, settings)
+        else:
+            dsn = settings.database.dsn
+            key = _secret_key(settings)
+        database = Database(dsn)
+        stack.push_async_callback(database.close)
+        vault = Vault(key)
+        policy = NetworkPolicy(allow=settings.network_allow, deny=settings.network_deny, http_allow=settings.http_allow)
+        limits = Limits(
+            request_timeout=settings.request_timeout,
+            max_in_flight=settings.max_in_flight,
+            max_connections=max(1, raise_descriptor_limit() - RESERVED_DESCRIPTORS),
+        )
+        engine = PollingEngine(limits, policy)
+        stack.push_async_callback(engine.close)
+        yield Fleet(
+            settings=settings,
+            database=database,
+            engine=engine,
+            servers=ServerService(database, vault, policy),
+            health=HealthService(database, engine, vault),
+            workers=WorkerService(database, settings.role),
+            maintenance=MaintenanceService(database),
+            vault=vault,
+        )
+
+
+@asynccontextmanager
+async def run_workers(fleet: Fleet) -> AsyncIterator[FleetHealthWorker]:
+    """Run the workers of this process as long as the block."""
+    settings = fleet.settings
+    worker = FleetHealthWorker(
+        source=TargetSource(fleet.database, fleet.vault),
+        engine=fleet.engine,
+        service=fleet.health,
+        interval=settings.health_interval,
+        batch_size=settings.health_batch_size,
+        batch_delay=settings.health_batch_delay,
+        buffer_capacity=settings.results_buffer,
+    )
+    publisher = StatisticsPublisher(
+        fleet.workers,
+        lambda: {"health_worker": worker.get_stats()},
+        shortest_interval=min(settings.health_interval, settings.metrics_interval),
+    )
+    maintenance = MaintenanceWorker(fleet.maintenance)
+    await start_health_worker(worker)
+    publisher.start()
+    maintenance.start()
+    try:
+        yield worker
+    finally:
+        await maintenance.stop()
+        await stop_health_worker(worker)
+        await publisher.stop()
+
+
+def build_application(settings: Settings) -> FastAPI:
+    """Return the application that `settings.role` asks for; its lifespan runs everything else."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            fleet = await stack.enter_async_context(open_fleet(settings))
+            await prepare_database(fleet)
+            statistics = None
+            if settings.role != "api":
+                worker = await stack.enter_async_context(run_workers(fleet))
+                statistics = worker.get_stats
+            app.state.fleet = fleet
+            app.state.services = _services(fleet)
+            app.state.metrics_registry = metrics_registry(statistics)
+            app.state.metrics_open = is_loopback(settings.host)
+            # What lives from now on until the end is not worth another look by the collector.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
+            yield
+
+    return create_application(SYSTEM_ROUTERS if settings.role == "worker" else ALL_ROUTERS, lifespan)
+
+
+async def prepare_database(fleet: Fleet) -> str:
+    """Bring schema and partitions up to date; return the schema's revision."""
+    revision = await migrate(fleet.database)
+    await fleet.maintenance.ensure_partitions()
+    return revision
+
+
+def _services(fleet: Fleet) -> Services:
+    token = fleet.settings.bootstrap_admin_token
+    if token is None:
+        logger.warning("No FLEET_BOOTSTRAP_ADMIN_TOKEN is set: the API will refuse every caller")
+    return Services(
+        access=AccessService(token.get_secret_value() if token else None),
+        servers=fleet.servers,
+        health=fleet.health,
+        workers=fleet.workers,
+        readiness=ReadinessService(fleet.database, fleet.workers),
+    )
+
+
+def _secret_key(settings: Settings) -> bytes:
+    if settings.secret_key is not None:
+        return settings.secret_key_bytes
+    return load_or_create_secret_key(settings.data_dir)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open descriptors to the hard one and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = max(soft, 1_048_576)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _keep_running(embedded: EmbeddedPostgres) -> None:
+    """Start the embedded database again when it ends without our doing."""
+    while True:
+        await asyncio.sleep(DATABASE_CHECK_SECONDS)
+        try:
+            if await asyncio.to_thread(embedded.ensure_running):
+                logger.warning("The embedded database had ended and was started again")
+        except Exception as error:  # tried again at the next look
+            logger.error(f"The embedded database cannot be started: {error}")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+__all__ = ["DatabaseUnavailableError", "Fleet", "build_application", "open_fleet", "prepare_database", "run_workers"]

@@ -1,0 +1,123 @@
+"""Health: checking a server now, and recording what checks found."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from opsfleet.domain.errors import ChangedMeanwhileError, FleetError, NotActiveError, NotFoundError
+from opsfleet.domain.health import HealthCheck
+from opsfleet.polling import PollingEngine
+from opsfleet.services.reports import check_of
+from opsfleet.services.targets import polled_server
+from opsfleet.store import health_checks, servers, targets, transitions
+from opsfleet.store.database import Connection, Database
+from opsfleet.store.health_checks import AlreadyStoredError, CheckToWrite, Written
+from opsfleet.store.transitions import Transition
+from opsfleet.vault import Vault
+from opsfleet_agent import wire
+
+logger = structlog.get_logger(__name__)
+
+
+class CheckBrokeError(FleetError):
+    """The check itself could not be made, for a reason on our side."""
+
+    code = "check_failed"
+
+
+class HealthService:
+    """Checks servers on request and records results, one at a time or in batches."""
+
+    def __init__(self, database: Database, engine: PollingEngine, vault: Vault) -> None:
+        self._database = database
+        self._engine = engine
+        self._vault = vault
+
+    async def check_now(self, organization_id: UUID, server_id: UUID) -> HealthCheck:
+        """Check one server now, record the result and return it.
+
+        Raises:
+            NotFoundError: when the organization has no such server.
+            NotActiveError: when it is inactive or in maintenance.
+            ChangedMeanwhileError: when it was changed or removed during the check; nothing was recorded.
+            CheckBrokeError: when the control plane could not make the check.
+        """
+        async with self._database.connection() as connection:
+            row = await targets.get(connection, organization_id, server_id)
+            if row is None:
+                server = await servers.get(connection, organization_id, server_id)
+                if server is None:
+                    raise NotFoundError(f"there is no server {server_id}")
+                raise NotActiveError(f"{server.name} is {server.status.value}; only active servers are checked")
+        polled = polled_server(row, self._vault)
+        outcome = await self._engine.poll(polled.target, wire.HEALTH_PATH)
+        check = check_of(outcome, server_id)
+        if check is None:
+            raise CheckBrokeError(outcome.fault.message if outcome.fault else "the check could not be made")
+        written = await self.record([CheckToWrite(check, row.revision, row.health_status)])
+        if server_id in written.stale:
+            raise ChangedMeanwhileError(f"{row.name} was changed or removed during the check; check it again")
+        return check
+
+    async def record(self, batch: Sequence[CheckToWrite], *, repeated: bool = False) -> Written:
+        """Record a batch of checks in one transaction; `repeated` when it may have been stored already.
+
+        Raises:
+            DatabaseUnavailableError: when it could not be stored now; nothing is half-done.
+        """
+        try:
+            async with self._database.transaction() as connection:
+                written = await health_checks.write(connection, batch, careful=repeated)
+        except AlreadyStoredError:
+            async with self._database.transaction() as connection:
+                written = await health_checks.write(connection, batch, careful=True)
+        return written
+
+    async def history(
+        self,
+        organization_id: UUID,
+        server_id: UUID,
+        *,
+        start: datetime,
+        end: datetime,
+        before: datetime | None,
+        limit: int,
+    ) -> list[HealthCheck]:
+        """Return a server's checks in `[start, end)`, newest first.
+
+        Raises:
+            NotFoundError: when the organization has no such server.
+        """
+        async with self._database.connection() as connection:
+            await self._require(connection, organization_id, server_id)
+            return await health_checks.history(
+                connection, organization_id, server_id, start=start, end=end, before=before, limit=limit
+            )
+
+    async def transitions(
+        self,
+        organization_id: UUID,
+        server_id: UUID,
+        *,
+        start: datetime,
+        end: datetime,
+        before: datetime | None,
+        limit: int,
+    ) -> list[Transition]:
+        """Return a server's changes of health in `[start, end)`, newest first.
+
+        Raises:
+            NotFoundError: when the organization has no such server.
+        """
+        async with self._database.connection() as connection:
+            await self._require(connection, organization_id, server_id)
+            return await transitions.select(
+                connection, organization_id, server_id, start=start, end=end, before=before, limit=limit
+            )
+
+    @staticmethod
+    async def _require(connection: Connection, organization_id: UUID, server_id: UUID) -> None:
+        if await servers.get(connection, organization_id, server_id) is None:
+            raise NotFoundError(f"there is no server {server_id}")

@@ -1,0 +1,81 @@
+"""One pass over all servers: what each outcome counts for, and whether the pass may be believed."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from opsfleet.domain.cycles import can_be_suspect
+from opsfleet.domain.health import HealthCheck, HealthStatus
+from opsfleet.polling import Outcome
+from opsfleet.services.reports import check_of
+from opsfleet.services.targets import PolledServer
+from opsfleet.store.health_checks import CheckToWrite
+
+_UNREACHABLE = HealthStatus.UNREACHABLE
+
+
+class HealthCycle:
+    """Takes the outcomes of one cycle and passes checks on to be recorded.
+
+    While no server of the cycle has answered, unreachable verdicts wait, because the silence may be our own network's.
+    When the cycle ends like that and is large enough to tell, it is `suspect`: its checks are recorded, but none
+    changes a server's health.
+    """
+
+    def __init__(self, servers: Sequence[PolledServer], record: Callable[[CheckToWrite], None]) -> None:
+        self._servers: Mapping[UUID, PolledServer] = {server.id: server for server in servers}
+        self._record = record
+        self._remaining = len(servers)
+        self._held: list[CheckToWrite] = []
+        self._may_be_suspect = can_be_suspect(len(servers), len({server.network for server in servers}))
+        self.counts: dict[HealthStatus, int] = dict.fromkeys(HealthStatus, 0)
+        self.broken = 0
+        self.answered = 0
+        self.suspect = False
+        self.done = asyncio.Event()
+        if not servers:
+            self.done.set()
+
+    @property
+    def remaining(self) -> int:
+        """How many servers have no outcome yet."""
+        return self._remaining
+
+    def take(self, outcome: Outcome) -> None:
+        """Take the outcome of one server of the cycle (the sink of its polls)."""
+        server = self._servers[outcome.target.key]  # type: ignore[index]  # our keys are the servers' ids
+        check = check_of(outcome, server.id)
+        if check is None:
+            self.broken += 1
+        else:
+            self.counts[check.status] += 1
+            server.checked_at = outcome.at
+            self._pass_on(CheckToWrite(check, server.revision, server.health), check)
+        self._remaining -= 1
+        if not self._remaining:
+            self._conclude()
+
+    def _pass_on(self, item: CheckToWrite, check: HealthCheck) -> None:
+        if check.status is not _UNREACHABLE:
+            self.answered += 1
+            if self._held:
+                self._release()
+        elif self._may_be_suspect and not self.answered:
+            self._held.append(item)
+            return
+        self._record(item)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for item in held:
+            self._record(item)
+
+    def _conclude(self) -> None:
+        if self._held:
+            # A check that broke on our side says nothing about the network, so it does not excuse the silence.
+            self.suspect = True
+            for item in self._held:
+                item.judged = False
+                item.check.error_details = {**(item.check.error_details or {}), "suspect": True}
+        self._release()
+        self.done.set()

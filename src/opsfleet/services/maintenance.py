@@ -1,0 +1,70 @@
+"""Upkeep of the database: partitions ahead of time, strays moved, history of removed servers dropped."""
+
+from datetime import UTC, datetime
+
+import structlog
+
+from opsfleet.domain.partitions import months_to_keep_ready
+from opsfleet.store import facts, health_checks, partitions, removed_servers
+from opsfleet.store.database import Database
+from opsfleet.store.facts import DatabaseFacts
+
+PARTITIONED = (health_checks.TABLE,)
+
+_PURGE_AT_ONCE = 100
+
+logger = structlog.get_logger(__name__)
+
+
+class MaintenanceService:
+    """Keeps the partitioned tables in order."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ensure_partitions(self, now: datetime | None = None) -> list[str]:
+        """Make the partitions of this month and the next two where they are missing, and empty the default ones.
+
+        Returns the names of the partitions made. Safe to run at any time and from several processes.
+        """
+        made: list[str] = []
+        for table in PARTITIONED:
+            async with self._database.connection() as connection:
+                strays = await partitions.stray_months(connection, table)
+            months = sorted({*months_to_keep_ready(now or datetime.now(UTC)), *strays})
+            for created in await partitions.ensure(self._database, table, months):
+                made.append(created.name)
+                if created.moved:
+                    logger.warning(
+                        f"Partition {created.name} was missing: {created.moved} rows were moved into it",
+                        event_kind="partition_strays_moved",
+                        partition=created.name,
+                        rows=created.moved,
+                    )
+        return made
+
+    async def missing_partitions(self, now: datetime | None = None) -> tuple[list[str], bool]:
+        """Return the partitions that should be there and are not, and whether rows lie in a default partition."""
+        missing: list[str] = []
+        strays = False
+        for table in PARTITIONED:
+            async with self._database.connection() as connection:
+                present = await partitions.existing(connection, table)
+                strays = strays or bool(await partitions.stray_months(connection, table))
+            wanted = [month.partition(table) for month in months_to_keep_ready(now or datetime.now(UTC))]
+            missing += [name for name in wanted if name not in present]
+        return missing, strays
+
+    async def facts(self) -> DatabaseFacts:
+        """Return what there is to know of the database itself."""
+        async with self._database.connection() as connection:
+            return await facts.read(connection)
+
+    async def purge_removed(self) -> int:
+        """Drop the history of servers that were removed; return of how many."""
+        async with self._database.connection() as connection:
+            removed = await removed_servers.select(connection, _PURGE_AT_ONCE)
+        for server_id in removed:
+            async with self._database.transaction() as connection:
+                await removed_servers.purge(connection, server_id)
+        return len(removed)

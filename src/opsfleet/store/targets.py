@@ -1,0 +1,88 @@
+"""Servers as the workers see them: all organizations' active ones, with what is needed to call them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from opsfleet.domain.health import HealthStatus
+from opsfleet.store.database import Connection
+
+CHANGES = "fleet_registry"
+"""The channel on which PostgreSQL announces that the registry changed (by a trigger, so by whatever way)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """One active server. `revision` is its `updated_at`: a check of another revision is stale."""
+
+    id: UUID
+    revision: datetime
+    organization_id: UUID
+    name: str
+    api_url: str
+    api_token_ciphertext: bytes = field(repr=False)
+    ca_certificate: str | None = field(repr=False)
+    health_status: HealthStatus | None
+    last_health_check_at: datetime | None
+
+
+_COLUMNS = (
+    "id, updated_at, organization_id, name, api_url, api_token_ciphertext, ca_certificate, health_status, "
+    "last_health_check_at"
+)
+
+
+async def revisions(connection: Connection) -> list[tuple[UUID, datetime]]:
+    """Return id and revision of every active server."""
+    rows = await connection.fetch("SELECT id, updated_at FROM managed_servers WHERE status = 'active'")
+    return [(row[0], row[1]) for row in rows]
+
+
+async def select(connection: Connection, ids: Sequence[UUID]) -> list[TargetRow]:
+    """Return those of the servers that are active."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM managed_servers WHERE status = 'active' AND id = ANY($1::uuid[])", ids
+    )
+    return [_target(row) for row in rows]
+
+
+async def get(connection: Connection, organization_id: UUID, server_id: UUID) -> TargetRow | None:
+    """Return one active server of the organization."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM managed_servers WHERE status = 'active' AND organization_id = $1 AND id = $2",
+        organization_id,
+        server_id,
+    )
+    return _target(row) if row else None
+
+
+async def follow(connection: "asyncpg.Connection[asyncpg.Record]", changed: Callable[[], None]) -> asyncio.Event:
+    """Call `changed` whenever the registry changed; the event returned is set when `connection` is lost."""
+    ended = asyncio.Event()
+
+    def notified(*_: Any) -> None:
+        changed()
+
+    connection.add_termination_listener(lambda _: ended.set())
+    await connection.add_listener(CHANGES, notified)
+    return ended
+
+
+def _target(row: Any) -> TargetRow:
+    health = row["health_status"]
+    return TargetRow(
+        id=row["id"],
+        revision=row["updated_at"],
+        organization_id=row["organization_id"],
+        name=row["name"],
+        api_url=row["api_url"],
+        api_token_ciphertext=row["api_token_ciphertext"],
+        ca_certificate=row["ca_certificate"],
+        health_status=HealthStatus(health) if health else None,
+        last_health_check_at=row["last_health_check_at"],
+    )

@@ -1,0 +1,56 @@
+"""Changes of health."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from opsfleet.domain.health import HealthStatus
+from opsfleet.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A server's health went from one status to another; `from_status` is null at its first check."""
+
+    server_id: UUID
+    from_status: HealthStatus | None
+    to_status: HealthStatus
+    at: datetime
+    reason: str | None
+
+
+async def select(
+    connection: Connection,
+    organization_id: UUID,
+    server_id: UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    before: datetime | None,
+    limit: int,
+) -> list[Transition]:
+    """Return a server's transitions in `[start, end)`, newest first; those older than `before` when it is given."""
+    rows = await connection.fetch(
+        """
+        SELECT server_id, from_status, to_status, at, reason FROM health_transitions
+        WHERE server_id = (SELECT id FROM managed_servers WHERE organization_id = $1 AND id = $2)
+            AND at >= $3 AND at < least($4, $5)
+        ORDER BY at DESC LIMIT $6
+        """,
+        organization_id,
+        server_id,
+        start,
+        end,
+        before,
+        limit,
+    )
+    return [
+        Transition(
+            server_id=row["server_id"],
+            from_status=HealthStatus(row["from_status"]) if row["from_status"] else None,
+            to_status=HealthStatus(row["to_status"]),
+            at=row["at"],
+            reason=row["reason"],
+        )
+        for row in rows
+    ]

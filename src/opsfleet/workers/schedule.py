@@ -1,0 +1,16 @@
+"""A fixed schedule: start + n · interval, on the monotonic clock, so that no jump of the wall clock matters."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+
+
+async def ticks(interval: float) -> AsyncIterator[int]:
+    """Yield 0 at once and then n at start + n · `interval` seconds. Times that have passed meanwhile are left out."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    number = 0
+    while True:
+        yield number
+        number = max(number + 1, math.ceil((loop.time() - start) / interval))
+        await asyncio.sleep(start + number * interval - loop.time())

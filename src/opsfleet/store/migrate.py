@@ -1,23 +1,23 @@
-"""Bringing a database's schema up to date."""
+"""Bringing a database's schema up to date.
 
+Alembic is used only when there is something to do, and in a process of its own: it would stay in memory for good, and
+the control plane needs it for a moment of its first start.
+"""
+
+import asyncio
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import asyncpg
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from opsfleet.store.database import Connection, Database
 
-_LOCK = 7_301_001
-"""The advisory lock that lets one process at a time migrate a database."""
-
 OLDEST_POSTGRESQL = 15
 NEWEST_POSTGRESQL = 18
+
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class MigrationError(Exception):
@@ -37,27 +37,13 @@ async def migrate(database: Database) -> str:
     newest = newest_revision()
     if current == newest:
         return newest
-    if current is not None and current not in _known_revisions():
+    if current is not None and current not in known_revisions():
         raise MigrationError(
             f"the database's schema is at revision {current}, which this version of opsfleet does not know; "
             "run the newer version that made it"
         )
-
-    connection_of_ours = await database.listen()
-
-    async def hand_over(*_: Any, **__: Any) -> "asyncpg.Connection[asyncpg.Record]":
-        return connection_of_ours
-
-    engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=hand_over)
-    try:
-        await connection_of_ours.execute("SET statement_timeout = 0")
-        await connection_of_ours.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        async with engine.connect() as session:
-            await session.run_sync(_upgrade)
-    finally:
-        await engine.dispose()
-        if not connection_of_ours.is_closed():
-            await connection_of_ours.close()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        await asyncio.get_running_loop().run_in_executor(process, _upgrade, database.dsn)
     return newest
 
 
@@ -70,20 +56,20 @@ async def current_revision(connection: Connection) -> str | None:
     return str(revision) if revision is not None else None
 
 
+@cache
+def known_revisions() -> tuple[str, ...]:
+    """Return the revisions that this version of the program knows, oldest first: the numbers of their modules."""
+    return tuple(sorted(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*.py")))
+
+
 def newest_revision() -> str:
     """Return the revision that this version of the program works with."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
-
-
-def _known_revisions() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return known_revisions()[-1]
 
 
 async def _check_server(connection: Connection) -> None:
     major = connection.get_server_version().major
-    if not major >= OLDEST_POSTGRESQL:
+    if major < OLDEST_POSTGRESQL:
         raise MigrationError(
             f"PostgreSQL {major} is too old; versions {OLDEST_POSTGRESQL} to {NEWEST_POSTGRESQL} are supported"
         )
@@ -92,14 +78,8 @@ async def _check_server(connection: Connection) -> None:
         raise MigrationError(f"the database's encoding is {encoding}; it must be UTF8")
 
 
-def _upgrade(connection: sqlalchemy.Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    connection.commit()
+def _upgrade(dsn: str) -> None:
+    """Upgrade to the newest revision (in a process of its own)."""
+    from opsfleet.store.migrations import upgrade  # noqa: PLC0415 - see the module's docstring
 
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+    asyncio.run(upgrade.to_head(dsn))

@@ -1,0 +1,1 @@
+"""Measured figures, and the commands that repeat them."""

@@ -1,0 +1,78 @@
+"""`python -m benchmarks`: run all benchmarks, print their figures, keep them in `benchmarks/results/`."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import health_polling, machine, peers
+
+RESULTS = Path(__file__).parent / "results"
+
+Benchmark = Callable[[], Awaitable[dict[str, Any] | None]]
+
+
+def benchmarks(quick: bool) -> dict[str, Benchmark]:
+    """Return the benchmarks by name; `quick` ones only show that they run."""
+    n, seconds, rounds = (500, 6.0, 2) if quick else (10_000, 30.0, 5)
+    found: dict[str, Benchmark] = {
+        "health polling, 2 s": lambda: health_polling.efficiency(n, seconds),
+        "health polling, full speed": lambda: health_polling.full_speed(n, rounds),
+        "aiohttp, gather in batches of 10": lambda: peers.aiohttp_gather(n, rounds),
+    }
+    if not quick:
+        found |= {
+            "health polling, default pace": lambda: health_polling.default_pace(n, 90),
+            "health polling, 5 % black holes": lambda: health_polling.black_holes(n, 0.05, 40),
+            "health polling, 100,000 servers": lambda: health_polling.hundred_thousand(100_000, 3),
+            "Prometheus, 12 values": lambda: peers.prometheus(n // 2, 40),
+            "Prometheus with blackbox_exporter": lambda: peers.blackbox(n // 4, 40),
+        }
+    return found
+
+
+async def run(names: list[str], quick: bool, write: bool) -> None:
+    """Run the benchmarks whose names contain one of `names`, or all."""
+    report: dict[str, Any] = {"machine": machine.describe(), "figures": {}}
+    print(f"machine: {report['machine']}", flush=True)
+    for name, benchmark in benchmarks(quick).items():
+        if names and not any(word in name for word in names):
+            continue
+        figures = await benchmark()
+        if figures is None:
+            print(f"\n{name}: not installed here", flush=True)
+            continue
+        report["figures"][name] = figures
+        print(f"\n{name}", flush=True)
+        for key, value in figures.items():
+            print(
+                f"  {key:<28} {value:>12,}" if isinstance(value, int | float) else f"  {key:<28} {value:>12}",
+                flush=True,
+            )
+    report["machine"]["noise_percent_after"] = machine.noise()
+    if write:
+        file = RESULTS / "health-polling.json"
+        kept = json.loads(file.read_text()) if file.exists() and names else {"figures": {}}
+        kept["machine"] = report["machine"]
+        kept["figures"] |= report["figures"]
+        file.write_text(json.dumps(kept, indent=2) + "\n")
+        print(f"\nkept in {file.relative_to(Path.cwd())}" if file.is_relative_to(Path.cwd()) else f"\nkept in {file}")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help="run only benchmarks whose name contains one of these")
+    parser.add_argument("--quick", action="store_true", help="small and short: shows only that they run")
+    parser.add_argument("--no-write", action="store_true", help="do not keep the results")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(run(arguments.names, arguments.quick, not arguments.no_write))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+main()

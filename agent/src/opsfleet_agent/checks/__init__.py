@@ -1,0 +1,1 @@
+"""What is asked of the components on the machine: database, Redis, services."""

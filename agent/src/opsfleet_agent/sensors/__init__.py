@@ -1,0 +1,1 @@
+"""What is measured on the machine itself: one sensor in each module."""

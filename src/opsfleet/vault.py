@@ -30,3 +30,10 @@ class Vault:
 
 def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+def load_or_create_secret_key(data_dir: Path) -> bytes:
+    p = data_dir / "secret.key"
+    if not p.exists():
+        p.write_bytes(os.urandom(32)); p.chmod(0o600)
+    return p.read_bytes()

@@ -1,11 +1,18 @@
 """Throw-away PostgreSQL servers for tests."""
 
+import asyncio
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import asyncpg
 
 from opsfleet.embedded import EmbeddedPostgres
 
@@ -55,3 +62,110 @@ def throw_away_postgres(
             yield server
         finally:
             server.stop()
+
+
+def query(dsn: str, sql: str) -> Any:
+    """Run one statement on a connection of its own and return the first value, outside an event loop."""
+
+    async def run() -> Any:
+        connection = await asyncpg.connect(dsn)
+        try:
+            return await connection.fetchval(sql)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+_OTHER = """
+import asyncio, json, sys
+from pathlib import Path
+import asyncpg
+from opsfleet.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+options = json.loads(sys.argv[1])
+binaries = options["binaries"]
+server = EmbeddedPostgres(
+    Path(options["data_dir"]), settings=options["settings"], binaries=Path(binaries) if binaries else None
+)
+try:
+    server.start()
+except EmbeddedPostgresError as error:
+    print(json.dumps({"error": str(error)}), flush=True)
+    raise SystemExit(3)
+
+async def stay():
+    connection = await asyncpg.connect(server.dsn)
+    print(json.dumps({"pid": server.pid, "dsn": server.dsn, "user": server.system_user}), flush=True)
+    if not options["connects"]:
+        await connection.close()
+    sys.stdin.read()
+
+asyncio.run(stay())
+if not options["forgets_to_stop"]:
+    server.stop()
+"""
+
+
+class OtherProcess:
+    """Another process of ours that starts or joins the server of a data folder and stays until told to leave."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        settings: Mapping[str, str] = THROW_AWAY,
+        user: str | None = None,
+        connects: bool = False,
+        forgets_to_stop: bool = False,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        binaries = postgres_binaries()
+        options = {
+            "data_dir": str(data_dir),
+            "settings": dict(settings),
+            "binaries": str(binaries) if binaries else None,
+            "connects": connects,
+            "forgets_to_stop": forgets_to_stop,
+        }
+        self._child = subprocess.Popen(
+            [*prefix, sys.executable, "-c", _OTHER, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+            user=user,
+            extra_groups=[] if user else None,
+        )
+        self._answer: dict[str, Any] | None = None
+
+    def answer(self) -> dict[str, Any]:
+        """Wait until it has started, and return what it says of the server, or the `error` it ran into."""
+        if self._answer is None:
+            assert self._child.stdout is not None
+            answer: dict[str, Any] = json.loads(self._child.stdout.readline())
+            self._answer = answer
+        return self._answer
+
+    def server_pid(self) -> int:
+        """Wait until it has started, and return the ID of the server's first process."""
+        pid = self.answer()["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def dsn(self) -> str:
+        """Wait until it has started, and return the address of its database."""
+        return str(self.answer()["dsn"])
+
+    def leave(self) -> None:
+        """Let it end by itself."""
+        self._child.communicate()
+
+    def kill(self) -> None:
+        """Kill it without a warning."""
+        self._child.kill()
+        self._child.communicate()
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it has ended."""
+        return self._child.poll()

@@ -233,7 +233,7 @@ async def history(
         f"""
         SELECT {", ".join(_COLUMNS)} FROM {TABLE}
         WHERE server_id = (SELECT id FROM managed_servers WHERE organization_id = $1 AND id = $2)
-            AND timestamp >= $3 AND timestamp < least($4, $5)
+            AND timestamp >= $3 AND timestamp < least($4::timestamptz, $5::timestamptz)
         ORDER BY timestamp DESC LIMIT $6
         """,
         organization_id,

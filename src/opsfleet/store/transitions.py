@@ -34,7 +34,7 @@ async def select(
         """
         SELECT server_id, from_status, to_status, at, reason FROM health_transitions
         WHERE server_id = (SELECT id FROM managed_servers WHERE organization_id = $1 AND id = $2)
-            AND at >= $3 AND at < least($4, $5)
+            AND at >= $3 AND at < least($4::timestamptz, $5::timestamptz)
         ORDER BY at DESC LIMIT $6
         """,
         organization_id,

@@ -1,0 +1,266 @@
+"""People register servers, find them, change them and remove them."""
+
+from typing import Any
+
+from tests.support.product import Product
+
+SERVERS = "/api/v1/fleet/servers"
+CLOSED = "http://127.0.0.1:9"
+"""Nobody listens there."""
+
+
+def row(name: str, /, **more: Any) -> dict[str, Any]:
+    return {"name": name, "hostname": f"{name}.example.com", "api_url": CLOSED, "api_token": "very-secret"} | more
+
+
+async def test_a_registered_server_is_checked_at_once_and_can_be_read_back(product: Product, agents: Any) -> None:
+    created = await product.register("web-1", agents.url(0), region="eu", tags=["web"], metadata={"rack": 7})
+    assert created["health_check"]["status"] == "healthy"
+    assert created["health_status"] == "healthy"
+    assert created["last_seen_at"] is not None
+    found = await product.get(f"{SERVERS}/{created['id']}")
+    assert found == {key: value for key, value in created.items() if key != "health_check"}
+    assert (found["region"], found["tags"], found["metadata"]) == ("eu", ["web"], {"rack": 7})
+
+
+async def test_the_token_is_never_returned_and_not_stored_in_the_clear(product: Product, agents: Any) -> None:
+    created = await product.register("web-1", agents.url(0))
+    assert "token" not in str(sorted(created))
+    assert "simulated-token" not in str(await product.get(SERVERS))
+    async with product.fleet.database.connection() as connection:
+        stored = await connection.fetchrow("SELECT * FROM managed_servers")
+    assert stored is not None
+    assert b"simulated-token" not in b"".join(value for value in stored.values() if isinstance(value, bytes))
+    assert "simulated-token" not in str(dict(stored))
+
+
+async def test_a_server_that_cannot_be_reached_is_registered_all_the_same(product: Product) -> None:
+    status, created = await product.call("POST", SERVERS, row("lost"))
+    assert status == 201
+    assert created["health_check"]["status"] == "unreachable"
+    assert created["health_check"]["error_message"] == "connection refused"
+    assert created["unreachable_since"] is not None
+    assert created["last_seen_at"] is None
+
+
+async def test_a_name_is_taken_once(product: Product) -> None:
+    assert (await product.call("POST", SERVERS, row("web-1")))[0] == 201
+    status, problem = await product.call("POST", SERVERS, row("web-1"))
+    assert (status, problem["code"]) == (409, "name_taken")
+    assert "web-1" in problem["detail"]
+    other = (await product.call("POST", SERVERS, row("web-2")))[1]
+    status, problem = await product.call("PATCH", f"{SERVERS}/{other['id']}", {"name": "web-1"})
+    assert (status, problem["code"]) == (409, "name_taken")
+
+
+async def test_a_wrong_registration_names_its_field(product: Product) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"api_url": "not a url"}, "api_url"),
+        ({"api_url": "ftp://x.example.com"}, "api_url"),
+        ({"api_url": "https://exa mple.com"}, "api_url"),
+        ({"api_url": "http://203.0.113.5:9100"}, "api_url"),
+        ({"api_url": "https://169.254.169.254"}, "api_url"),
+        ({"api_url": "https://[::ffff:169.254.169.254]"}, "api_url"),
+        ({"metadata": ["not", "an", "object"]}, "metadata"),
+        ({"ca_certificate": "not a certificate"}, "ca_certificate"),
+        ({"name": ""}, "name"),
+        ({"tags": ["x"] * 10_000}, "tags"),
+        ({"nonsense": 1}, "nonsense"),
+    ]
+    for change, field in cases:
+        status, problem = await product.call("POST", SERVERS, row("web-1", **change))
+        assert (status, problem["code"]) == (422, "invalid"), change
+        assert [error["field"] for error in problem["errors"]] == [field]
+        assert problem["errors"][0]["message"]
+        assert "very-secret" not in str(problem)
+    assert (await product.get(SERVERS))["items"] == []
+
+
+async def test_a_body_that_cannot_be_read_is_refused(product: Product) -> None:
+    cases = [
+        (b"{", 400, "malformed"),
+        (b"", 400, "malformed"),
+        (b'{"name": NaN}', 400, "malformed"),
+        (b"[" * 100_000, 400, "malformed"),
+        (b'{"name": "\xff"}', 400, "malformed"),
+        (b"[]", 422, "invalid"),
+        (b'"' + b"x" * (10 * 1024 * 1024) + b'"', 413, "too_large"),
+    ]
+    for raw, status, code in cases:
+        found, problem = await product.call("POST", SERVERS, raw=raw)
+        assert (found, problem["code"]) == (status, code), raw[:50]
+        assert problem["request_id"]
+
+
+async def test_a_body_of_another_type_is_refused(product: Product) -> None:
+    headers = {"Authorization": "Bearer test-admin-token", "Content-Type": "text/xml"}
+    status, problem = await product.call("POST", SERVERS, headers=headers, raw=b"<a/>")
+    assert (status, problem["code"]) == (400, "malformed")
+
+
+async def test_nothing_is_done_for_a_stranger(product: Product) -> None:
+    one = f"{SERVERS}/01930f6e-7a00-7000-8000-000000000000"
+    operations = [
+        ("GET", SERVERS),
+        ("POST", SERVERS),
+        ("POST", f"{SERVERS}/import"),
+        ("GET", one),
+        ("PATCH", one),
+        ("DELETE", one),
+        ("POST", f"{one}/token"),
+        ("POST", f"{one}/health-check"),
+        ("GET", f"{one}/health-history"),
+        ("GET", f"{one}/transitions"),
+        ("GET", "/api/v1/fleet/workers/status"),
+    ]
+    strangers: list[dict[str, str]] = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic dGVzdA=="}]
+    for method, path in operations:
+        for headers in strangers:
+            status, problem = await product.call(method, path, headers=headers)
+            assert (status, problem["code"]) == (401, "unauthenticated"), (method, path, headers)
+
+
+async def test_what_does_not_exist_is_not_found(product: Product) -> None:
+    one = f"{SERVERS}/01930f6e-7a00-7000-8000-000000000000"
+    for method, path in [
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/health-check"),
+        ("GET", "/transitions"),
+    ]:
+        status, problem = await product.call(method, one + path, {} if method == "PATCH" else None)
+        assert (status, problem["code"]) == (404, "not_found"), (method, path)
+
+
+async def test_unknown_paths_and_methods_are_problems_too(product: Product) -> None:
+    assert (await product.call("GET", "/api/v1/fleet/nothing"))[1]["code"] == "not_found"
+    assert (await product.call("PUT", SERVERS))[1]["code"] == "method_not_allowed"
+    status, problem = await product.call("GET", f"{SERVERS}/not-an-id")
+    assert (status, problem["code"], problem["errors"][0]["field"]) == (422, "invalid", "server_id")
+
+
+async def test_a_change_takes_any_subset(product: Product, agents: Any) -> None:
+    created = await product.register("web-1", agents.url(0), region="eu", description="front")
+    status, changed = await product.call(
+        "PATCH", f"{SERVERS}/{created['id']}", {"region": None, "status": "maintenance", "tags": ["a", "b"]}
+    )
+    assert status == 200
+    assert (changed["region"], changed["status"], changed["tags"]) == (None, "maintenance", ["a", "b"])
+    assert changed["description"] == "front"
+    assert changed["updated_at"] > created["updated_at"]
+
+
+async def test_only_active_servers_are_checked_on_request(product: Product, agents: Any) -> None:
+    created = await product.register("web-1", agents.url(0))
+    await product.call("PATCH", f"{SERVERS}/{created['id']}", {"status": "inactive"})
+    status, problem = await product.call("POST", f"{SERVERS}/{created['id']}/health-check")
+    assert (status, problem["code"]) == (409, "server_not_active")
+
+
+async def test_a_replaced_token_is_the_one_that_is_sent(product: Product, agents: Any) -> None:
+    created = await product.register("web-1", agents.url(0), api_token="outdated")
+    assert created["health_check"]["error_message"] == "HTTP 401"
+    status, _ = await product.call("POST", f"{SERVERS}/{created['id']}/token", {"api_token": "simulated-token"})
+    assert status == 200
+    status, check = await product.call("POST", f"{SERVERS}/{created['id']}/health-check")
+    assert (status, check["status"]) == (200, "healthy")
+
+
+async def test_a_removed_server_is_gone_at_once_and_its_history_in_the_background(
+    product: Product, agents: Any
+) -> None:
+    created = await product.register("web-1", agents.url(0))
+    assert (await product.call("DELETE", f"{SERVERS}/{created['id']}"))[0] == 204
+    for path in ("", "/health-history", "/transitions"):
+        assert (await product.call("GET", f"{SERVERS}/{created['id']}{path}"))[0] == 404
+    assert (await product.call("DELETE", f"{SERVERS}/{created['id']}"))[0] == 404
+    assert await product.fleet.maintenance.purge_removed() == 1
+    async with product.fleet.database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM server_health_checks") == 0
+        assert await connection.fetchval("SELECT count(*) FROM health_transitions") == 0
+        assert await connection.fetchval("SELECT count(*) FROM removed_servers") == 0
+
+
+async def test_lists_are_filtered_sorted_and_paged(product: Product) -> None:
+    rows = [
+        row(
+            f"s-{number:02}",
+            region="eu" if number % 2 else "us",
+            environment="prod" if number < 6 else "test",
+            tags=["web", "blue"] if number % 3 == 0 else ["web"],
+        )
+        for number in range(12)
+    ]
+    assert (await product.call("POST", f"{SERVERS}/import", {"servers": rows})) == (201, {"imported": 12})
+
+    async def names(query: str) -> list[str]:
+        return [item["name"] for item in (await product.get(f"{SERVERS}?{query}"))["items"]]
+
+    assert await names("region=eu&environment=prod") == ["s-01", "s-03", "s-05"]
+    assert await names("tags=web&tags=blue") == ["s-00", "s-03", "s-06", "s-09"]
+    assert await names("q=S-1") == ["s-10", "s-11"]
+    assert await names("q=%25") == []
+    assert await names("health_status=critical") == []
+    assert await names("status=active&limit=2&sort=-name") == ["s-11", "s-10"]
+    assert (await product.get(f"{SERVERS}?region=eu&total=true"))["total"] == 6
+
+    for sort in ("name", "-name", "region", "-created_at", "last_seen_at", "health_status"):
+        seen: list[str] = []
+        cursor = ""
+        while True:
+            page = await product.get(f"{SERVERS}?limit=5&sort={sort}{cursor}")
+            seen += [item["name"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            cursor = f"&cursor={page['next_cursor']}"
+        assert sorted(seen) == [f"s-{number:02}" for number in range(12)], sort
+
+
+async def test_a_wrong_query_names_its_parameter(product: Product) -> None:
+    cases = [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("sort=secret", "sort"),
+        ("status=broken", "status.0"),
+        ("cursor=forged", "cursor"),
+        ("cursor=WyJuYW1lIiwieCIsIm5vLXV1aWQiXQ", "cursor"),
+        ("q=%00", "q"),
+    ]
+    for query, field in cases:
+        status, problem = await product.call("GET", f"{SERVERS}?{query}")
+        assert status == 422, query
+        assert problem["errors"][0]["field"] == field
+
+
+async def test_an_import_with_one_bad_row_among_ten_thousand_stores_nothing_and_names_it(product: Product) -> None:
+    rows = [row(f"s-{number:05}") for number in range(10_000)]
+    rows[7_342]["api_url"] = "htp://typo"
+    status, problem = await product.call("POST", f"{SERVERS}/import", {"servers": rows})
+    assert (status, problem["code"]) == (422, "invalid_import")
+    assert [(error["row"], error["name"], error["field"]) for error in problem["errors"]] == [
+        (7_342, "s-07342", "servers.7342.api_url")
+    ]
+    assert (await product.get(f"{SERVERS}?total=true"))["total"] == 0
+    rows[7_342]["api_url"] = CLOSED
+    assert await product.call("POST", f"{SERVERS}/import", {"servers": rows}) == (201, {"imported": 10_000})
+    assert (await product.get(f"{SERVERS}?total=true"))["total"] == 10_000
+
+
+async def test_an_import_names_duplicates_within_it_and_with_the_registry(product: Product) -> None:
+    await product.call("POST", SERVERS, row("known"))
+    rows = [row("new"), row("known"), row("new"), 5]
+    status, problem = await product.call("POST", f"{SERVERS}/import", {"servers": rows})
+    assert status == 422
+    assert {(error["row"], error["message"]) for error in problem["errors"]} == {
+        (1, "is registered already"),
+        (2, "is the same as in row 0"),
+        (3, "must be an object"),
+    }
+    assert (await product.get(f"{SERVERS}?total=true"))["total"] == 1
+
+
+async def test_an_import_of_nothing_is_refused(product: Product) -> None:
+    for body in ({}, {"servers": []}, {"servers": "x"}, []):
+        status, problem = await product.call("POST", f"{SERVERS}/import", body)
+        assert (status, problem["errors"][0]["field"]) == (422, "servers")

@@ -28,7 +28,7 @@ from opsfleet.vault import token_hash
 CHILD_SECONDS = 20.0
 """How long the simulated fleet and the agent may take to start, and to stop."""
 
-DEMO_INTERVAL = "10"
+DEMO_INTERVAL = "5"
 
 _DATABASE = (
     "DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD",
@@ -52,7 +52,11 @@ def demo(
             # Another user runs the database when we are root: it must be able to pass through.
             Path(folder).chmod(0o711)
             overrides["FLEET_DATA_DIR"] = str(Path(folder) / "data")
-        defaults = {"FLEET_HEALTH_INTERVAL": DEMO_INTERVAL, "FLEET_PORT": str(port or _free_port(8080))}
+        defaults = {
+            "FLEET_HEALTH_INTERVAL": DEMO_INTERVAL,
+            "FLEET_PORT": str(port or _free_port(8080)),
+            "FLEET_LOG_FORMAT": "console",
+        }
         if port is not None:
             overrides["FLEET_PORT"] = str(port)
         settings = load_settings(overrides, defaults=defaults, without=() if keep else _DATABASE)

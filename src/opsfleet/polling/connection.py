@@ -16,7 +16,7 @@ class ConnectionOwner(Protocol):
     """What a connection tells the one that made it. Exactly one call ends each request."""
 
     def answered(self, connection: "Connection") -> None:
-        """The whole answer is in `connection.status`, `connection.body()` and `connection.elapsed`."""
+        """The whole answer is in `connection.status`, `connection.take_body()` and `connection.elapsed`."""
 
     def failed(self, connection: "Connection", fault: Fault, *, stale: bool) -> None:
         """No usable answer. `stale` says that a kept connection died before the first byte, so a repeat is safe."""
@@ -86,18 +86,18 @@ class Connection(asyncio.Protocol):
         """Whether the server will take another request after the answer just read."""
         return self._keep_alive and self.is_open
 
-    def body(self) -> bytes:
-        """Return the body of the answer just read."""
-        return self._body if self._more is None else self._body + b"".join(self._more)
+    def take_body(self) -> bytes:
+        """Return the body of the answer just read, and keep nothing of the answer while the connection is idle."""
+        body = self._body if self._more is None else self._body + b"".join(self._more)
+        self._body = self._head = b""
+        self._more = None
+        return body
 
     def send(self, request: bytes) -> None:
         """Send a whole request; the answer goes to the owner. The connection must be open and not busy."""
         assert self._transport is not None
         self.busy = True
         self.requests += 1
-        self._body = b""
-        self._more = None
-        self._head = b""
         self._received = 0
         self._head_complete = False
         self._complete = False
@@ -148,6 +148,11 @@ class Connection(asyncio.Protocol):
         self._owner.closed(self)
 
     # httptools
+
+    def on_message_begin(self) -> None:
+        """Refuse a second answer to one request, before it can get into the first."""
+        if self._complete:
+            raise ValueError("more came than one answer")
 
     def on_headers_complete(self) -> None:
         """Note the status; interim answers (1xx) are skipped."""
@@ -219,5 +224,7 @@ class Connection(asyncio.Protocol):
 
     def _ends_with_connection(self) -> bool:
         """Say whether the body has no length of its own, so that its end is the connection's (RFC 9112, 6.3)."""
-        head = self._head.split(b"\r\n\r\n", 1)[0].lower()
+        head, _, rest = self._head.lower().partition(b"\r\n\r\n")
+        while head[8:10] == b" 1":  # interim answers come before the one that counts
+            head, _, rest = rest.partition(b"\r\n\r\n")
         return b"\ncontent-length:" not in head and b"\ntransfer-encoding:" not in head

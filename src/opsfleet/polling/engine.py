@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from time import time
+from typing import cast
 
 from opsfleet.polling import faults, tls
 from opsfleet.polling.connection import Connection
@@ -25,6 +26,13 @@ TICK = 0.05
 
 PAUSE = 2.0
 """A gap of this many seconds between two ticks means that this process did not run; hosts are not blamed for it."""
+
+
+RECOVERY = 60.0
+"""Seconds after which a limit of the operating system that we ran into is tried again."""
+
+# Faults that say less of the host than what another of its addresses answered.
+_SAYS_LITTLE = frozenset({FaultKind.LOCAL, FaultKind.DENIED, FaultKind.NO_ROUTE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +67,10 @@ class PollingEngine:
         self._hosts: dict[Hashable, Host] = {}
         self._idle: OrderedDict[Host, None] = OrderedDict()
         self._open = 0
-        self._connecting = 0
+        self._dialing: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
-        self._max_connections = limits.max_connections
-        self._max_in_flight = min(limits.max_in_flight, limits.max_connections)
-        self._max_doubtful = max(1, self._max_in_flight // 2)
+        self._set_room(limits.max_connections)
+        self._exhausted_at = 0.0
         self._in_flight = 0
         self._doubtful_in_flight = 0
         self._ready: deque[Host] = deque()
@@ -88,7 +95,7 @@ class PollingEngine:
     @property
     def connections(self) -> int:
         """The number of connections, idle ones and those being made included."""
-        return self._open + self._connecting
+        return self._open + len(self._dialing)
 
     def submit(self, target: Target, path: str, sink: Sink) -> None:
         """Poll `path` on `target` and give the outcome to `sink`. Returns at once."""
@@ -134,7 +141,6 @@ class PollingEngine:
             self._ticking.cancel()
             self._ticking = None
         fault = Fault(FaultKind.LOCAL, "not polled: polling has stopped")
-        connecting = [host.connecting for host in self._hosts.values() if host.connecting is not None]
         self._ready.clear()
         self._doubtful.clear()
         for host in list(self._hosts.values()):
@@ -142,12 +148,17 @@ class PollingEngine:
             while host.sink is not None:
                 self._finish(host, None, 0, b"", fault)
         self._hosts.clear()
-        await asyncio.gather(*connecting, return_exceptions=True)
+        await asyncio.gather(*self._dialing, return_exceptions=True)
         await self._resolver.close()
         if self._open:
             await self._all_closed.wait()
 
     # admission
+
+    def _set_room(self, connections: int) -> None:
+        self._max_connections = connections
+        self._max_in_flight = min(self.limits.max_in_flight, connections)
+        self._max_doubtful = max(1, self._max_in_flight // 2)
 
     def _admit(self, host: Host) -> None:
         """Start the host's current poll, or let it wait for room."""
@@ -222,21 +233,25 @@ class PollingEngine:
 
     def _connect(self, host: Host) -> None:
         if self.connections >= self._max_connections:
-            self._evict(1)
-        self._connecting += 1
+            self._at_limit()
         self._connect_deadlines.add(self._loop.time() - self._paused, host, host.sequence)
         host.step = "resolve"
-        host.connecting = self._loop.create_task(self._establish(host, host.sequence))
+        task = self._loop.create_task(self._establish(host, host.sequence))
+        host.connecting = task
+        self._dialing.add(task)
+        # A task that is cancelled before its first step never comes to its own end.
+        task.add_done_callback(self._dialing.discard)
 
     async def _establish(self, host: Host, sequence: int) -> None:
         connection: Connection | None = None
         fault: Fault | None = None
         try:
+            request = host.request()
             connection, fault = await self._dial(host)
         except Exception as error:  # whatever the libraries raise ends this poll, no other
             fault = Fault(FaultKind.LOCAL, f"not polled: {error}", {"error": type(error).__name__})
         finally:
-            self._connecting -= 1
+            self._dialing.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         if host.sequence != sequence:
             if connection is not None:
                 connection.abort()
@@ -247,10 +262,13 @@ class PollingEngine:
             self._finish(host, None, 0, b"", fault)
             return
         host.connection = connection
-        connection.send(host.request())
+        connection.send(request)
 
     async def _dial(self, host: Host) -> tuple[Connection | None, Fault | None]:
-        """Try the addresses of the host in turn; return a connection, or the first fault."""
+        """Try the addresses of the host in turn; return a connection, or the fault that says most of the host.
+
+        Each address but the last has an equal share of the time, so that one that hangs leaves some for the others.
+        """
         target = host.target
         try:
             addresses = await self._resolver.resolve(target.host)
@@ -263,23 +281,29 @@ class PollingEngine:
             except ValueError as error:
                 return None, Fault(FaultKind.TLS, str(error))
         host.step = "connect"
-        first: Fault | None = None
-        for address in addresses:
+        telling: Fault | None = None
+        share = self._connect_deadlines.duration / len(addresses)
+        for number, address in enumerate(addresses, 1):
             objection = self._policy.objection(address, target.tls)
             if objection is not None:
-                first = first or Fault(FaultKind.DENIED, objection, {"address": address})
+                telling = telling or Fault(FaultKind.DENIED, objection, {"address": address})
                 continue
             try:
-                return await self._dial_address(host, address, context), None
+                if number == len(addresses):
+                    return await self._dial_address(host, address, context), None
+                async with asyncio.timeout(share):
+                    return await self._dial_address(host, address, context), None
             except OSError as error:
                 fault = faults.connect_fault(error, target.host)
                 if tls.is_expired(error):
                     fault = await self._expired_fault(error, target, address)
-                first = first or fault
-        return None, first
+                if telling is None or (telling.kind in _SAYS_LITTLE and fault.kind not in _SAYS_LITTLE):
+                    telling = fault
+        return None, telling
 
     async def _dial_address(self, host: Host, address: str, context: ssl.SSLContext | None) -> Connection:
         target = host.target
+        delay = TICK
         while True:
             try:
                 _, connection = await self._loop.create_connection(
@@ -295,14 +319,28 @@ class PollingEngine:
                 if not self._make_room():
                     raise
                 # Descriptors of dropped connections are free after the loop's next turns.
-                await asyncio.sleep(TICK)
+                host.step = "room"
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 1.0)
+                host.step = "connect"
             else:
                 return connection
 
     def _make_room(self) -> bool:
-        """We hit a limit that we did not know: keep fewer connections from now on. False when none can be spared."""
-        self._max_connections = max(1, min(self._max_connections, self.connections - 1))
-        return self._evict(max(1, len(self._idle) // 20)) > 0
+        """We hit a limit that we did not know: keep fewer connections for a while. False when we have none ourselves."""
+        if not self._open:
+            return False
+        self._exhausted_at = self._loop.time()
+        self._set_room(max(1, min(self._max_connections, self._open)))
+        self._evict(max(1, len(self._idle) // 20))
+        return True
+
+    def _at_limit(self) -> None:
+        """Make room for one more connection, or find out whether there is more room again."""
+        if self._max_connections < self.limits.max_connections and self._loop.time() > self._exhausted_at + RECOVERY:
+            self._set_room(self.limits.max_connections)
+        else:
+            self._evict(1)
 
     async def _expired_fault(self, error: OSError, target: Target, address: str) -> Fault:
         """Ask for the certificate once more, without sending anything, to say when it expired."""
@@ -345,7 +383,7 @@ class PollingEngine:
         else:
             host.connection = None
             connection.abort()
-        self._finish(host, connection.elapsed, connection.status, connection.body(), None)
+        self._finish(host, connection.elapsed, connection.status, connection.take_body(), None)
 
     def on_failure(self, host: Host, connection: Connection, fault: Fault, *, stale: bool) -> None:
         """Take the fault that ended the request on `connection`."""

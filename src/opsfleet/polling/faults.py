@@ -6,7 +6,7 @@ import ssl
 from opsfleet.polling.outcome import Fault, FaultKind
 from opsfleet.polling.tls import fault_of
 
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NO_ROUTE = {
     errno.EHOSTUNREACH: "no route to host",
     errno.ENETUNREACH: "network unreachable",
@@ -18,8 +18,8 @@ _NO_ROUTE = {
 
 
 def is_exhaustion(error: OSError) -> bool:
-    """Say whether we, not the host, ran out of descriptors, ports or memory."""
-    return error.errno in _OURS
+    """Say whether we, not the host, ran out of something that fewer connections would give back."""
+    return error.errno in _EXHAUSTED
 
 
 def connect_fault(error: OSError, host: str) -> Fault:
@@ -35,18 +35,17 @@ def connect_fault(error: OSError, host: str) -> Fault:
     number = error.errno or 0
     facts: dict[str, object] = {"errno": errno.errorcode.get(number, number)}
     if is_exhaustion(error):
-        return exhausted_fault(error)
+        return Fault(FaultKind.LOCAL, f"not polled: the control plane lacks resources ({error.strerror})", facts)
+    if number == errno.EADDRNOTAVAIL:
+        # No port is left for this one address, or (IPv6 switched off) we have no address of its kind.
+        return Fault(FaultKind.LOCAL, "not polled: the control plane has no local address or port to call from", facts)
     return Fault(FaultKind.NO_ROUTE, _NO_ROUTE.get(number, f"cannot connect: {error.strerror or error}"), facts)
 
 
-def exhausted_fault(error: OSError) -> Fault:
-    """Return the fault for our own lack of descriptors, ports or memory."""
-    facts: dict[str, object] = {"errno": errno.errorcode.get(error.errno or 0, "")}
-    return Fault(FaultKind.LOCAL, f"not polled: the control plane lacks resources ({error.strerror})", facts)
-
-
 def timeout_fault(seconds: float, phase: str) -> Fault:
-    """Return the fault for a deadline of `seconds` missed in `phase` (resolve, connect, waiting, head or body)."""
+    """Return the fault for a deadline of `seconds` missed in `phase` (resolve, room, connect, waiting, head or body)."""
     facts: dict[str, object] = {"phase": phase, "seconds": seconds}
+    if phase == "room":
+        return Fault(FaultKind.LOCAL, f"not polled: the control plane lacked resources for {seconds:g} s", facts)
     what = {"resolve": "resolving the name timed out", "connect": "connecting timed out"}.get(phase, "timed out")
     return Fault(FaultKind.TIMEOUT, f"{what} after {seconds:g} s", facts)

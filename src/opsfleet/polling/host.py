@@ -66,6 +66,7 @@ class Host:
         if target is not self.target:
             self.target = target
             self.requests = {}
+            self.doubtful = False
             self._engine.drop_connection(self)
         self.path = path
         self.sink = sink

@@ -33,6 +33,8 @@ class TlsContexts:
         Raises:
             ValueError: when `ca_certificate` holds no certificate.
         """
+        if ca_certificate is not None and not (ca_certificate and ca_certificate.isascii()):
+            raise ValueError("the CA certificate is not a PEM certificate")
         name = b"" if ca_certificate is None else hashlib.sha256(ca_certificate.encode()).digest()
         context = self._contexts.get(name)
         if context is not None:

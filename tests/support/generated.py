@@ -24,8 +24,8 @@ def settings_page() -> str:
     """Return the reference of all settings."""
     lines = [
         NOTE + "# Settings\n",
-        "Environment variables. An unknown `FLEET_*` variable, or a value that is not accepted, stops the start with one",
-        "line that names it. Secrets (marked) can also be given as a file: `NAME_FILE=/path`.\n",
+        "Environment variables. An unknown `FLEET_*` variable, or a value that is not accepted, stops the start with",
+        "one line that names it. Secrets (marked) can also be given as a file: `NAME_FILE=/path`.\n",
         "| variable | default | meaning | accepted |",
         "| --- | --- | --- | --- |",
     ]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from opsfleet.embedded import EmbeddedPostgres
+from opsfleet.embedded import EmbeddedPostgres, accounts
 
 # Nothing of a test has to survive a crash of the machine.
 THROW_AWAY = {
@@ -77,6 +78,15 @@ def query(dsn: str, sql: str) -> Any:
     return asyncio.run(run())
 
 
+def interpreter_for(account: accounts.Account) -> Path | None:
+    """Return a Python of our version that `account` may run: ours or, if it lies in a closed home, the system's."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (Path(sys.executable).resolve(), Path("/usr/bin") / version):
+        if python.exists() and account.first_unreachable(python) is None:
+            return python
+    return None
+
+
 _OTHER = """
 import asyncio, json, sys
 from pathlib import Path
@@ -128,11 +138,22 @@ class OtherProcess:
             "connects": connects,
             "forgets_to_stop": forgets_to_stop,
         }
+        python = Path(sys.executable)
+        environment = dict(os.environ)
+        if user is not None:
+            entry = pwd.getpwnam(user)
+            found = interpreter_for(accounts.Account(user, entry.pw_uid, entry.pw_gid))
+            assert found is not None, f"{user} can run no Python like ours"
+            python = found
+            environment["PYTHONPATH"] = os.pathsep.join(
+                path for path in sys.path if path and not path.startswith(sys.base_prefix)
+            )
         self._child = subprocess.Popen(
-            [*prefix, sys.executable, "-c", _OTHER, json.dumps(options)],
+            [*prefix, python, "-c", _OTHER, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
+            env=environment,
             user=user,
             extra_groups=[] if user else None,
         )

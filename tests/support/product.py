@@ -8,10 +8,9 @@ from typing import Any
 
 import aiohttp
 import msgspec
-import uvicorn
 
 from opsfleet.app import Fleet, build_application
-from opsfleet.cli.serve import server_config
+from opsfleet.cli.serve import Server
 from opsfleet.settings import Settings
 
 TOKEN = "test-admin-token"
@@ -48,7 +47,7 @@ class Product:
         headers: Mapping[str, str] | None = None,
         raw: bytes | None = None,
     ) -> tuple[int, Any]:
-        """Return status and decoded body of a call of the API, as the bootstrap admin unless `headers` say otherwise."""
+        """Return status and decoded body of a call of the API, as the bootstrap admin unless `headers` say who."""
         sent = {"Authorization": f"Bearer {TOKEN}"} if headers is None else dict(headers)
         given: dict[str, Any] = {}
         if body is not None:
@@ -90,15 +89,10 @@ async def running_product(dsn: str, **settings: object) -> AsyncIterator[Product
     """Run the product on this loop, on a free port, until the end of the block."""
     found = Settings.from_environment(environment(dsn, **settings))
     app = build_application(found)
-    server = uvicorn.Server(server_config(app, found))
+    server = Server(app, found)
     with suppress(AttributeError):
         server.capture_signals = _no_signals  # type: ignore[method-assign]
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        if serving.done():
-            serving.result()
-            raise RuntimeError("the product did not start")
-        await asyncio.sleep(0.005)
+    serving = await server.start()
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:

@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
             self._head = self._head + data if self._head else data
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._parser_failed(error)
             return
         if self._complete:
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         self.abort()
         self._owner.failed(self, fault, stale=stale)
 
-    def _parser_failed(self, error: httptools.HttpParserError) -> None:
+    def _parser_failed(self, error: Exception) -> None:
         if self._complete:
             # More came than was announced: the answer stands, the connection does not.
             if self._transport is not None:

@@ -17,8 +17,8 @@ class ResolutionError(Exception):
 class Resolver:
     """Resolves names through c-ares (hosts file included) and keeps answers for their time to live.
 
-    Concurrent questions for one name are asked once. Failures are not kept: the next poll asks again. Addresses come
-    in the order of preference of RFC 6724.
+    Concurrent questions for one name are asked once. Failures are not kept here, so the next poll asks again (c-ares
+    keeps a "no such name" for as long as the zone says). Addresses come in the order of preference of RFC 6724.
     """
 
     def __init__(self, *, timeout: float = 2.0, tries: int = 2, nameservers: list[str] | None = None) -> None:

@@ -71,6 +71,7 @@ class PollingEngine:
         self._all_closed = asyncio.Event()
         self._set_room(limits.max_connections)
         self._exhausted_at = 0.0
+        self._starved = 0
         self._in_flight = 0
         self._doubtful_in_flight = 0
         self._ready: deque[Host] = deque()
@@ -320,19 +321,26 @@ class PollingEngine:
                     raise
                 # Descriptors of dropped connections are free after the loop's next turns.
                 host.step = "room"
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 1.0)
+                self._starved += 1
+                try:
+                    await asyncio.sleep(delay)
+                finally:
+                    self._starved -= 1
                 host.step = "connect"
+                delay = min(2 * delay, 1.0)
             else:
                 return connection
 
     def _make_room(self) -> bool:
-        """We hit a limit that we did not know: keep fewer connections for a while. False when we have none ourselves."""
-        if not self._open:
+        """We hit a limit that we did not know: keep fewer connections for a while. False when we have none to end."""
+        held = self._open + len(self._dialing) - self._starved - 1
+        if held <= 0:
             return False
-        self._exhausted_at = self._loop.time()
-        self._set_room(max(1, min(self._max_connections, self._open)))
-        self._evict(max(1, len(self._idle) // 20))
+        now = self._loop.time()
+        # Many find out at once: the first makes room for several, each other for itself.
+        self._evict(max(1, len(self._idle) // 20) if now > self._exhausted_at + TICK else 1)
+        self._exhausted_at = now
+        self._set_room(min(self._max_connections, held))
         return True
 
     def _at_limit(self) -> None:

@@ -43,7 +43,7 @@ def connect_fault(error: OSError, host: str) -> Fault:
 
 
 def timeout_fault(seconds: float, phase: str) -> Fault:
-    """Return the fault for a deadline of `seconds` missed in `phase` (resolve, room, connect, waiting, head or body)."""
+    """Return the fault for a deadline of `seconds` missed in `phase` (resolve, room, connect, waiting, head, body)."""
     facts: dict[str, object] = {"phase": phase, "seconds": seconds}
     if phase == "room":
         return Fault(FaultKind.LOCAL, f"not polled: the control plane lacked resources for {seconds:g} s", facts)

@@ -42,7 +42,7 @@ class Machine:
     and its counters with it.
     """
 
-    __slots__ = ("_bits", "_hostname", "_phase", "_restarts_every", "_role", "_template", "_version", "services")
+    __slots__ = ("_bits", "_hostname", "_restarts_every", "_role", "_template", "_version", "phase", "services")
 
     def __init__(self, index: int, seed: int = 0) -> None:
         server = server_of(index)
@@ -51,7 +51,7 @@ class Machine:
         self._role = server.role
         self._template = _HEALTH[server.role]
         self._version = _VERSIONS[bits & 3].encode()
-        self._phase = (bits >> 11) / (1 << 53)
+        self.phase = (bits >> 11) / (1 << 53)
         self._restarts_every = DAY * (20 + 60 * self._share(8))
         self.services = 6 + (bits >> 2) % 11
 
@@ -61,12 +61,12 @@ class Machine:
 
     def uptime(self, now: float) -> float:
         """Return the seconds since the machine last started."""
-        return (now + self._phase * self._restarts_every) % self._restarts_every
+        return (now + self.phase * self._restarts_every) % self._restarts_every
 
     def health(self, now: float) -> bytes:
         """Return the body of the answer to `GET /health`."""
-        wave = sin(now / 7.0 + self._phase * _TURN)
-        uptime = (now + self._phase * self._restarts_every) % self._restarts_every
+        wave = sin(now / 7.0 + self.phase * _TURN)
+        uptime = (now + self.phase * self._restarts_every) % self._restarts_every
         services = self.services
         role = self._role
         database = role in _DATABASE_ROLES
@@ -86,12 +86,12 @@ class Machine:
         uptime = self.uptime(now)
         turn = _TURN / DAY
         # Half a day's work lies around 14:00 local time; the phase spreads the servers by two hours around it.
-        angle = turn * (now - 8 * 3_600) + self._phase * 0.5
+        angle = turn * (now - 8 * 3_600) + self.phase * 0.5
         load = 0.5 + 0.5 * sin(angle)
-        ripple = 3 * sin(now / 61 + self._phase * 40) + 2 * sin(now / 17 + self._phase * 90)
+        ripple = 3 * sin(now / 61 + self.phase * 40) + 2 * sin(now / 17 + self.phase * 90)
         cpu = min(99.0, max(0.5, 5 + 20 * share(16) + (10 + 35 * share(24)) * load + ripple))
         memory = min(97.0, 25 + 35 * share(32) + 12 * load + 0.3 * ripple + min(12.0, uptime / DAY * 0.4))
-        disk = 15 + 45 * share(40) + 30 * ((now / (30 * DAY) + self._phase) % 1.0)
+        disk = 15 + 45 * share(40) + 30 * ((now / (30 * DAY) + self.phase) % 1.0)
         # The integral of 1 + _SWING * sin(angle) over the uptime: what a counter has seen, in seconds of mean load.
         seen = uptime - _SWING / turn * (cos(angle) - cos(angle - turn * uptime))
         role = self._role

@@ -58,7 +58,9 @@ async def blackbox(targets: int, seconds: float) -> dict[str, Any] | None:
         )
         relabel = [
             "    relabel_configs:",
-            "      - {source_labels: [__address__], regex: '(.*)', replacement: 'http://$1/health', target_label: __param_target}",
+            "      - source_labels: [__address__]",
+            "        replacement: 'http://$1/health'",
+            "        target_label: __param_target",
             "      - {source_labels: [__address__], target_label: instance}",
             f"      - {{target_label: __address__, replacement: '127.0.0.1:{BLACKBOX_PORT}'}}",
         ]

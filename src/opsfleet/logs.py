@@ -29,7 +29,9 @@ def configure_logging(format: Literal["console", "json"], level: str, stream: Te
         structlog.processors.format_exc_info if format == "console" else structlog.processors.dict_tracebacks,
         hide_secrets,
     ]
-    render: Any = console_line if format == "console" else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    render: Any = (
+        console_line if format == "console" else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    )
     structlog.reset_defaults()
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *shared, render],

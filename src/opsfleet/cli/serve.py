@@ -1,5 +1,7 @@
 """`opsfleet serve`: the product."""
 
+import asyncio
+from socket import socket
 from typing import Annotated
 
 import typer
@@ -27,23 +29,52 @@ def serve(
 
 def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then stop in good order; exits with 3 when the start fails."""
-    server = uvicorn.Server(server_config(build_application(settings), settings))
+    server = Server(build_application(settings), settings)
     server.run()
     if not server.started:
         raise typer.Exit(3)
 
 
-def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Return how the application is served."""
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+class Server(uvicorn.Server):
+    """Serves an application; `serving` is set once it takes requests."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Run the application's lifespan and begin to listen."""
+        await super().startup(sockets)
+        if self.started:
+            self.serving.set()
+
+    async def start(self) -> asyncio.Task[None]:
+        """Return the task that serves, once it takes requests; raises what kept it from that.
+
+        Raises:
+            StartError: when it ended before it took any.
+        """
+        serving = asyncio.create_task(self.serve(), name="server")
+        ready = asyncio.create_task(self.serving.wait())
+        await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            await serving
+            raise StartError("the control plane did not start; the log says why")
+        return serving
+
+
+class StartError(Exception):
+    """The server ended before it took a request."""

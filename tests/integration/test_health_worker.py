@@ -19,7 +19,7 @@ from opsfleet.services.health import HealthService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.targets import TargetSource
 from opsfleet.simulate.fleet import SimulatedFleet
-from opsfleet.store import health_checks
+from opsfleet.store import health_checks, targets
 from opsfleet.store.database import Database
 from opsfleet.store.health_checks import CheckToWrite
 from opsfleet.vault import Vault
@@ -57,6 +57,11 @@ class Watch:
     async def row(self, server_id: UUID) -> Any:
         async with self.database.connection() as connection:
             return await connection.fetchrow("SELECT * FROM managed_servers WHERE id = $1", server_id)
+
+    async def revision(self, server_id: UUID) -> int:
+        async with self.database.connection() as connection:
+            (row,) = await targets.select(connection, [server_id])
+        return row.revision
 
     async def fetch(self, query: str, *values: Any) -> list[Any]:
         async with self.database.connection() as connection:
@@ -246,7 +251,7 @@ async def test_results_survive_a_database_that_is_away_in_mid_cycle(
 async def test_a_batch_stored_twice_is_there_once(watch: Watch) -> None:
     async with rogue.server(rogue.healthy()) as agent:
         server_id = await watch.add("web-1", f"http://127.0.0.1:{agent.port}")
-    revision = (await watch.row(server_id))["updated_at"]
+    revision = await watch.revision(server_id)
     check = HealthCheck(server_id, datetime.now(UTC), HealthStatus.HEALTHY, 1.0)
     item = CheckToWrite(check, revision, None)
     await watch.health.record([item])
@@ -259,10 +264,9 @@ async def test_a_batch_stored_twice_is_there_once(watch: Watch) -> None:
 async def test_a_wrong_belief_about_the_stored_health_is_put_right(watch: Watch) -> None:
     async with rogue.server(rogue.healthy()) as agent:
         server_id = await watch.add("web-1", f"http://127.0.0.1:{agent.port}")
-    row = await watch.row(server_id)
     first = HealthCheck(server_id, datetime.now(UTC), HealthStatus.CRITICAL, 1.0, error_message="HTTP 500")
     # The writer believes that critical is stored already; it is not.
-    written = await watch.health.record([CheckToWrite(first, row["updated_at"], HealthStatus.CRITICAL)])
+    written = await watch.health.record([CheckToWrite(first, await watch.revision(server_id), HealthStatus.CRITICAL)])
     assert written.transitions == [(server_id, None, HealthStatus.CRITICAL)]
     assert (await watch.row(server_id))["health_status"] == "critical"
 
@@ -270,7 +274,7 @@ async def test_a_wrong_belief_about_the_stored_health_is_put_right(watch: Watch)
 async def test_several_results_of_one_server_in_one_batch_make_every_transition(watch: Watch) -> None:
     async with rogue.server(rogue.healthy()) as agent:
         server_id = await watch.add("web-1", f"http://127.0.0.1:{agent.port}")
-    revision = (await watch.row(server_id))["updated_at"]
+    revision = await watch.revision(server_id)
     batch = [
         CheckToWrite(HealthCheck(server_id, datetime.fromtimestamp(moment, UTC), status), revision, None)
         for moment, status in enumerate(
@@ -284,6 +288,25 @@ async def test_several_results_of_one_server_in_one_batch_make_every_transition(
         ("critical", "healthy"),
     ]
     assert (await watch.row(server_id))["last_health_check_at"] == batch[-1].check.timestamp
+
+
+async def test_a_result_that_waited_does_not_undo_a_newer_verdict(watch: Watch) -> None:
+    async with rogue.server(rogue.healthy()) as agent:
+        server_id = await watch.add("web-1", f"http://127.0.0.1:{agent.port}")
+    revision = await watch.revision(server_id)
+    newer = HealthCheck(server_id, datetime.fromtimestamp(1_700_000_060, UTC), HealthStatus.HEALTHY, 1.0)
+    older = HealthCheck(server_id, datetime.fromtimestamp(1_700_000_000, UTC), HealthStatus.UNREACHABLE)
+    older_good = HealthCheck(server_id, datetime.fromtimestamp(1_700_000_010, UTC), HealthStatus.HEALTHY, 1.0)
+    await watch.health.record([CheckToWrite(newer, revision, None)])
+    written = await watch.health.record([CheckToWrite(older, revision, HealthStatus.HEALTHY)])
+    assert written.late == {server_id}
+    await watch.health.record([CheckToWrite(older_good, revision, HealthStatus.HEALTHY)])
+
+    row = await watch.row(server_id)
+    assert (row["health_status"], row["last_health_check_at"]) == ("healthy", newer.timestamp)
+    assert (row["unreachable_since"], row["last_seen_at"]) == (None, newer.timestamp)
+    assert await watch.transitions(server_id) == [(None, "healthy")]
+    assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 3
 
 
 async def test_a_suspect_cycle_is_recorded_and_changes_no_health(watch: Watch, agents: SimulatedFleet) -> None:
@@ -468,7 +491,7 @@ async def test_stored_rows_match_what_a_stranger_with_sql_sees_in_the_views(
 
 async def test_a_check_of_a_server_nobody_knows_leaves_no_trace(watch: Watch) -> None:
     stray = HealthCheck(new_id(), datetime.now(UTC), HealthStatus.HEALTHY)
-    written = await watch.health.record([CheckToWrite(stray, datetime.now(UTC), HealthStatus.HEALTHY)])
+    written = await watch.health.record([CheckToWrite(stray, 1_700_000_000_000_000, HealthStatus.HEALTHY)])
     assert written.stale == {stray.server_id}
     assert await watch.fetch("SELECT 1 FROM server_health_checks") == []
 

@@ -56,7 +56,7 @@ class HealthService:
         check = check_of(outcome, server_id)
         if check is None:
             raise CheckBrokeError(outcome.fault.message if outcome.fault else "the check could not be made")
-        written = await self.record([CheckToWrite(check, row.revision, row.health_status)])
+        written = await self.record([CheckToWrite(check, row.revision, row.health_status, row.version)])
         if server_id in written.stale:
             raise ChangedMeanwhileError(f"{row.name} was changed or removed during the check; check it again")
         return check

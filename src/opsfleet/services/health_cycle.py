@@ -50,7 +50,7 @@ class HealthCycle:
         else:
             self.counts[check.status] += 1
             server.checked_at = outcome.at
-            self._pass_on(CheckToWrite(check, server.revision, server.health), check)
+            self._pass_on(CheckToWrite(check, server.revision, server.health, server.version), check)
         self._remaining -= 1
         if not self._remaining:
             self._conclude()

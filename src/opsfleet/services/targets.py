@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -29,13 +28,14 @@ logger = structlog.get_logger(__name__)
 class PolledServer:
     """One active server as the workers know it: its target, its revision, and what is known of its health."""
 
-    __slots__ = ("checked_at", "health", "id", "name", "network", "organization_id", "revision", "target")
+    __slots__ = ("checked_at", "health", "id", "name", "network", "organization_id", "revision", "target", "version")
 
     def __init__(self, row: TargetRow, target: Target) -> None:
         self.id = row.id
         self.organization_id = row.organization_id
         self.name = row.name
-        self.revision: datetime = row.revision
+        self.revision = row.revision
+        self.version = row.version
         self.health: HealthStatus | None = row.health_status
         self.checked_at = row.last_health_check_at.timestamp() if row.last_health_check_at else 0.0
         self.target = target

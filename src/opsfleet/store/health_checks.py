@@ -33,18 +33,36 @@ _COLUMNS = (
 class CheckToWrite:
     """A check, the `revision` of the server it was made of, and whether it may change the server's health.
 
-    `known` is the health that the writer believes stored. A check of a suspect cycle is not `judged`.
+    `known` and `known_version` are the health and version that the writer believes stored. A check of a suspect cycle
+    is not `judged`.
     """
 
-    __slots__ = ("check", "judged", "known", "revision")
+    __slots__ = ("check", "judged", "known", "known_version", "revision")
 
     def __init__(
-        self, check: HealthCheck, revision: datetime, known: HealthStatus | None, *, judged: bool = True
+        self,
+        check: HealthCheck,
+        revision: int,
+        known: HealthStatus | None,
+        known_version: str | None = None,
+        *,
+        judged: bool = True,
     ) -> None:
         self.check = check
         self.revision = revision
         self.known = known
+        self.known_version = known_version
         self.judged = judged
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the check only confirms what is believed stored."""
+        check = self.check
+        return (
+            self.judged
+            and self.known is check.status
+            and (check.version is None or check.version == self.known_version)
+        )
 
 
 class AlreadyStoredError(Exception):
@@ -52,11 +70,16 @@ class AlreadyStoredError(Exception):
 
 
 class Written:
-    """What became of a batch: the ids of servers whose check was stale, and the changes of health."""
+    """What became of a batch: the servers whose check was stale or late, and the changes of health.
 
-    __slots__ = ("stale", "transitions")
+    A `stale` check is of a server as it no longer is and left no trace; a `late` one is older than the server's newest
+    check, so it is in the history and changed nothing else.
+    """
+
+    __slots__ = ("late", "stale", "transitions")
 
     def __init__(self) -> None:
+        self.late: set[UUID] = set()
         self.stale: set[UUID] = set()
         self.transitions: list[tuple[UUID, HealthStatus | None, HealthStatus]] = []
 
@@ -77,8 +100,7 @@ async def write(connection: Connection, batch: Sequence[CheckToWrite], *, carefu
     steady: list[CheckToWrite] = []
     others: list[CheckToWrite] = []
     for item in batch:
-        is_steady = not careful and item.judged and item.known is item.check.status
-        (steady if is_steady else others).append(item)
+        (steady if not careful and item.is_steady else others).append(item)
     fresh: list[HealthCheck] = []
     if steady:
         if await _confirm(connection, steady):
@@ -102,40 +124,45 @@ async def write(connection: Connection, batch: Sequence[CheckToWrite], *, carefu
 
 async def _confirm(connection: Connection, batch: Sequence[CheckToWrite]) -> bool:
     """Note the checks of servers whose health stays as it is; False, with nothing done, when one is not as expected."""
+    by_status: dict[HealthStatus, list[CheckToWrite]] = {}
+    for item in batch:
+        by_status.setdefault(item.check.status, []).append(item)
     savepoint = connection.transaction()
     await savepoint.start()
-    tag = await connection.execute(
-        """
-        UPDATE managed_servers AS server
-        SET last_health_check_at = result.at,
-            last_seen_at = CASE WHEN result.health = 'unreachable' THEN server.last_seen_at ELSE result.at END,
-            version = coalesce(result.version, server.version)
-        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[])
-            AS result (id, revision, at, health, version)
-        WHERE server.id = result.id AND server.updated_at = result.revision AND server.status = 'active'
-            AND server.health_status = result.health
-        """,
-        [item.check.server_id for item in batch],
-        [item.revision for item in batch],
-        [item.check.timestamp for item in batch],
-        [item.check.status for item in batch],
-        [item.check.version for item in batch],
-    )
-    if int(tag.rpartition(" ")[2]) == len(batch):
-        await savepoint.commit()
-        return True
-    await savepoint.rollback()
-    return False
+    for status, items in by_status.items():
+        # Moments travel as microseconds: the driver takes four times as long over a timestamp.
+        tag = await connection.execute(
+            """
+            UPDATE managed_servers AS server
+            SET last_health_check_at = 'epoch'::timestamptz + result.at * interval '1 microsecond',
+                last_seen_at = CASE WHEN $4 = 'unreachable' THEN server.last_seen_at
+                    ELSE 'epoch'::timestamptz + result.at * interval '1 microsecond' END
+            FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS result (id, revision, at)
+            WHERE server.id = result.id AND server.status = 'active' AND server.health_status = $4
+                AND server.updated_at = 'epoch'::timestamptz + result.revision * interval '1 microsecond'
+                AND (server.last_health_check_at IS NULL
+                    OR server.last_health_check_at < 'epoch'::timestamptz + result.at * interval '1 microsecond')
+            """,
+            [item.check.server_id for item in items],
+            [item.revision for item in items],
+            [round(item.check.timestamp.timestamp() * 1e6) for item in items],
+            status,
+        )
+        if int(tag.rpartition(" ")[2]) != len(items):
+            await savepoint.rollback()
+            return False
+    await savepoint.commit()
+    return True
 
 
 async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], written: Written) -> list[HealthCheck]:
-    """Lock the servers, change what is still fresh, and return those checks."""
+    """Lock the servers, change what is still fresh, and return the checks that belong into the history."""
     rows = await connection.fetch(
         """
-        SELECT server.id, server.organization_id, server.health_status
+        SELECT server.id, server.organization_id, server.health_status, server.last_health_check_at
         FROM managed_servers AS server
-        JOIN unnest($1::uuid[], $2::timestamptz[]) AS result (id, revision)
-            ON server.id = result.id AND server.updated_at = result.revision
+        JOIN unnest($1::uuid[], $2::bigint[]) AS result (id, revision)
+            ON server.id = result.id AND server.updated_at = 'epoch'::timestamptz + result.revision * interval '1 microsecond'
         WHERE server.status = 'active'
         ORDER BY server.id
         FOR NO KEY UPDATE OF server
@@ -145,7 +172,14 @@ async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], writte
     )
     found = {row["id"]: row for row in rows}
     written.stale.update(server_id for server_id in batch if server_id not in found)
-    fresh = [batch[server_id] for server_id in found]
+    kept = [batch[server_id].check for server_id in found]
+    fresh: list[CheckToWrite] = []
+    for server_id, row in found.items():
+        newest = row["last_health_check_at"]
+        if newest is not None and newest >= batch[server_id].check.timestamp:
+            written.late.add(server_id)
+        else:
+            fresh.append(batch[server_id])
     changed: list[tuple[UUID, UUID, str | None, str, datetime, str | None]] = []
     for item in fresh:
         row = found[item.check.server_id]
@@ -185,7 +219,7 @@ async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], writte
             """,
             changed,
         )
-    return [item.check for item in fresh]
+    return kept
 
 
 async def _store(connection: Connection, checks: Sequence[HealthCheck], *, careful: bool) -> None:

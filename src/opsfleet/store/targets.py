@@ -18,28 +18,33 @@ CHANGES = "fleet_registry"
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """One active server. `revision` is its `updated_at`: a check of another revision is stale."""
+    """One active server.
+
+    `revision` is its `updated_at` in microseconds since the epoch: a check of another revision is stale.
+    """
 
     id: UUID
-    revision: datetime
+    revision: int
     organization_id: UUID
     name: str
     api_url: str
     api_token_ciphertext: bytes = field(repr=False)
     ca_certificate: str | None = field(repr=False)
+    version: str | None
     health_status: HealthStatus | None
     last_health_check_at: datetime | None
 
 
+_REVISION = "(extract(epoch FROM updated_at) * 1000000)::bigint AS revision"
 _COLUMNS = (
-    "id, updated_at, organization_id, name, api_url, api_token_ciphertext, ca_certificate, health_status, "
+    f"id, {_REVISION}, organization_id, name, api_url, api_token_ciphertext, ca_certificate, version, health_status, "
     "last_health_check_at"
 )
 
 
-async def revisions(connection: Connection) -> list[tuple[UUID, datetime]]:
+async def revisions(connection: Connection) -> list[tuple[UUID, int]]:
     """Return id and revision of every active server."""
-    rows = await connection.fetch("SELECT id, updated_at FROM managed_servers WHERE status = 'active'")
+    rows = await connection.fetch(f"SELECT id, {_REVISION} FROM managed_servers WHERE status = 'active'")
     return [(row[0], row[1]) for row in rows]
 
 
@@ -77,12 +82,13 @@ def _target(row: Any) -> TargetRow:
     health = row["health_status"]
     return TargetRow(
         id=row["id"],
-        revision=row["updated_at"],
+        revision=row["revision"],
         organization_id=row["organization_id"],
         name=row["name"],
         api_url=row["api_url"],
         api_token_ciphertext=row["api_token_ciphertext"],
         ca_certificate=row["ca_certificate"],
+        version=row["version"],
         health_status=HealthStatus(health) if health else None,
         last_health_check_at=row["last_health_check_at"],
     )

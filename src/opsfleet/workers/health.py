@@ -225,11 +225,14 @@ class FleetHealthWorker:
         written = await self._service.record(batch, repeated=repeated)
         servers = self._servers
         for item in batch:
-            status = item.check.status
-            if item.known is not status and item.judged and item.check.server_id not in written.stale:
-                server = servers.get(item.check.server_id)
-                if server is not None:
-                    server.health = status
+            check = item.check
+            if item.is_steady or check.server_id in written.stale or check.server_id in written.late:
+                continue
+            server = servers.get(check.server_id)
+            if server is not None:
+                server.version = check.version or server.version
+                if item.judged:
+                    server.health = check.status
 
     def _log_away(self, reason: str, waiting: int) -> None:
         logger.error(f"Health results wait for the database: {reason}", results=waiting)

@@ -272,7 +272,7 @@ class PollingEngine:
         """
         target = host.target
         try:
-            addresses = await self._resolver.resolve(target.host)
+            addresses = [target.host] if target.is_address else await self._resolver.resolve(target.host)
         except ResolutionError as error:
             return None, Fault(FaultKind.DNS, str(error), {"host": target.host})
         context: ssl.SSLContext | None = None

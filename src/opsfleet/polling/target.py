@@ -3,6 +3,8 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from opsfleet.polling.dns import is_address
+
 USER_AGENT = "opsfleet"
 
 
@@ -21,6 +23,11 @@ class Target:
     path_prefix: str = ""
     token: str = field(default="", repr=False)
     ca_certificate: str | None = field(default=None, repr=False)
+    is_address: bool = field(init=False, repr=False)
+    """Whether `host` is an address, which needs no resolver; worked out once, not at each connection."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_address", is_address(self.host))
 
     def request(self, path: str) -> bytes:
         """Return the whole GET request for `path` as it goes over the wire."""

@@ -162,7 +162,8 @@ async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], writte
         SELECT server.id, server.organization_id, server.health_status, server.last_health_check_at
         FROM managed_servers AS server
         JOIN unnest($1::uuid[], $2::bigint[]) AS result (id, revision)
-            ON server.id = result.id AND server.updated_at = 'epoch'::timestamptz + result.revision * interval '1 microsecond'
+            ON server.id = result.id
+                AND server.updated_at = 'epoch'::timestamptz + result.revision * interval '1 microsecond'
         WHERE server.status = 'active'
         ORDER BY server.id
         FOR NO KEY UPDATE OF server

@@ -54,6 +54,7 @@ async def run(names: list[str], quick: bool, write: bool) -> None:
             )
     report["machine"]["noise_percent_after"] = machine.noise()
     if write:
+        RESULTS.mkdir(exist_ok=True)
         file = RESULTS / "health-polling.json"
         kept = json.loads(file.read_text()) if file.exists() and names else {"figures": {}}
         kept["machine"] = report["machine"]

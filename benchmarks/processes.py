@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 
 from benchmarks import machine
 
@@ -20,6 +21,8 @@ FLEET_PORT = 19101
 PORT = 18080
 PRODUCT_CORE = 0
 FLEET_CORE = 1
+DESCRIPTORS = 20_000
+"""How many files and connections the product may have open, whatever this machine allows."""
 
 
 @asynccontextmanager
@@ -74,8 +77,11 @@ async def fleet(servers: int, scenario: str = "calm", *, port: int = FLEET_PORT)
 class Product:
     """A running `opsfleet serve` with its embedded PostgreSQL."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, log: Path, session: aiohttp.ClientSession, data_dir: Path
+    ) -> None:
         self.pid = process.pid
+        self._dsn = f"postgresql:///opsfleet?host={data_dir}/postgres/run&user=opsfleet"
         self._process = process
         self._log = log
         self._session = session
@@ -92,6 +98,14 @@ class Product:
         """Register servers."""
         for start in range(0, len(rows), 50_000):
             await self.call("POST", "/api/v1/fleet/servers/import", {"servers": rows[start : start + 50_000]})
+
+    async def fetch(self, query: str) -> list[Any]:
+        """Ask the embedded database, as root may."""
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            return list(await connection.fetch(query))
+        finally:
+            await connection.close()
 
     async def health_worker(self) -> dict[str, Any]:
         """Return the health worker's statistics of this moment."""
@@ -126,7 +140,7 @@ async def product(**settings: str) -> AsyncIterator[Product]:
             "FLEET_LOG_FORMAT": "console",
             **{f"FLEET_{name.upper()}": value for name, value in settings.items()},
         }
-        command = [sys.executable, "-m", "opsfleet", "serve"]
+        command = ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}", sys.executable, "-m", "opsfleet", "serve"]
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with (
             child(command, PRODUCT_CORE, env=env, log=log) as process,
@@ -136,4 +150,4 @@ async def product(**settings: str) -> AsyncIterator[Product]:
                 await listening(PORT)
             except TimeoutError:
                 raise RuntimeError(f"the product did not start: {log.read_text()[-2000:]}") from None
-            yield Product(process, log, session)
+            yield Product(process, log, session, Path(folder) / "data")

@@ -108,7 +108,7 @@ class PollingEngine:
             host = self._hosts[target.key] = Host(self, target)
         host.forgotten = False
         if host.sink is not None:
-            host.waiting.append((target, path, sink))
+            host.wait(target, path, sink)
             return
         host.take(target, path, sink)
         self._admit(host)

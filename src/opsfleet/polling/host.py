@@ -52,7 +52,8 @@ class Host:
         self.doubtful = False
         self.forgotten = False
         self.step = ""
-        self.waiting: deque[tuple[Target, str, Sink]] = deque()
+        # Made when a second poll comes before the first has ended, which is rare: an empty deque takes 600 bytes.
+        self.waiting: deque[tuple[Target, str, Sink]] | None = None
 
     def request(self) -> bytes:
         """Return the request of the current poll, made once for each path."""
@@ -60,6 +61,12 @@ class Host:
         if request is None:
             request = self.requests[self.path] = self.target.request(self.path)
         return request
+
+    def wait(self, target: Target, path: str, sink: Sink) -> None:
+        """Let a poll wait until the one under way has ended."""
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append((target, path, sink))
 
     def take(self, target: Target, path: str, sink: Sink) -> None:
         """Make this the current poll. A changed target gets a fresh connection."""

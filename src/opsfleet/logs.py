@@ -10,6 +10,8 @@ from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 
 Event = MutableMapping[str, Any]
 
@@ -17,6 +19,7 @@ _LEVELS = {"warning": "WARN", "critical": "ERROR", "exception": "ERROR"}
 _SECRET_NAME = re.compile(r"token|password|secret|authorization|api_key|ciphertext|cookie", re.IGNORECASE)
 _BEARER = re.compile(r"(bearer\s+)[\x21-\x7e]+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*:)[^@/\s]+@")
+_URL_QUERY = re.compile(r"([?&]\w*(?:token|password|secret|api_key)\w*=)[^&\s\"']+", re.IGNORECASE)
 _HIDDEN = "***"
 
 
@@ -26,11 +29,14 @@ def configure_logging(format: Literal["console", "json"], level: str, stream: Te
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if format == "console" else structlog.processors.dict_tracebacks,
+        # Local variables are not shown: somewhere among them is the caller's token.
+        structlog.processors.format_exc_info
+        if format == "console"
+        else ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
         hide_secrets,
     ]
     render: Any = (
-        console_line if format == "console" else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        console_line if format == "console" else structlog.processors.JSONRenderer(ensure_ascii=False, default=_text)
     )
     structlog.reset_defaults()
     structlog.configure(
@@ -64,17 +70,34 @@ def console_line(_: Any, __: str, event: Event) -> str:
 
 
 def hide_secrets(_: Any, __: str, event: Event) -> Event:
-    """Blot out what looks like a secret: a second wall, for nothing secret is logged on purpose."""
+    """Blot out what looks like a secret, however deep: a second wall, for nothing secret is logged on purpose."""
     for name, value in event.items():
-        if _SECRET_NAME.search(name):
-            event[name] = _HIDDEN
-        elif isinstance(value, str):
-            event[name] = _clean(value)
+        event[name] = _HIDDEN if _SECRET_NAME.search(name) else _hidden(value)
     return event
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, dict):
+        return {
+            name: _HIDDEN if isinstance(name, str) and _SECRET_NAME.search(name) else _hidden(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_hidden(item) for item in value]
+    if isinstance(value, BaseException | bytes):
+        return _text(value)
+    return value
+
+
+def _text(value: object) -> str:
+    return _clean(str(value))
 
 
 def _clean(text: str) -> str:
     if "earer" in text.lower() or "://" in text:
         text = _BEARER.sub(rf"\1{_HIDDEN}", text)
         text = _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", text)
+        text = _URL_QUERY.sub(rf"\1{_HIDDEN}", text)
     return text

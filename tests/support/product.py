@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import aiohttp
@@ -90,8 +90,7 @@ async def running_product(dsn: str, **settings: object) -> AsyncIterator[Product
     found = Settings.from_environment(environment(dsn, **settings))
     app = build_application(found)
     server = Server(app, found)
-    with suppress(AttributeError):
-        server.capture_signals = _no_signals  # type: ignore[method-assign]
+    leave_signals_alone(server)
     serving = await server.start()
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
@@ -102,14 +101,6 @@ async def running_product(dsn: str, **settings: object) -> AsyncIterator[Product
         await serving
 
 
-class _NoSignals:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-def _no_signals() -> _NoSignals:
-    """Leave the test runner's signal handlers alone."""
-    return _NoSignals()
+def leave_signals_alone(server: Server) -> None:
+    """Leave the test runner's signal handlers as they are."""
+    server.capture_signals = nullcontext  # type: ignore[method-assign]

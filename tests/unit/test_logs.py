@@ -127,3 +127,43 @@ def test_a_secret_logged_by_mistake_is_blotted_out(format_: Format) -> None:
     assert "hunter2" not in text
     assert "Refused: Bearer ***" in text
     assert "postgresql://fleet:***@db/ops" in text
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_error_tells_no_secret_of_its_text_its_causes_or_its_local_variables(format_: Format) -> None:
+    stream = log_to(format_)
+
+    def call(headers: dict[str, str], dsn: str) -> None:
+        try:
+            raise ConnectionError(f"cannot open {dsn}")
+        except ConnectionError as cause:
+            raise RuntimeError(f"refused {headers}") from cause
+
+    for logger in (structlog.get_logger(), logging.getLogger("library")):
+        try:
+            local_api_token = "hunter2-local"
+            call({"authorization": "Bearer hunter2"}, "postgresql://fleet:hunter2@db/ops?password=hunter2&ssl=on")
+        except RuntimeError as error:
+            assert local_api_token
+            logger.error("Request failed", exc_info=error)
+    text = stream.getvalue()
+    assert text.count("Request failed") == 2
+    assert text.count("cannot open postgresql://fleet:***@db/ops?password=***&ssl=on") == 2
+    assert "hunter2" not in text.replace('local_api_token = "hunter2-local"', "")
+
+
+def test_secrets_inside_of_fields_are_blotted_out_too() -> None:
+    stream = log_to("json")
+    structlog.get_logger().error(
+        "Refused",
+        request={"headers": [("accept", "*/*"), ("x", "Bearer hunter2")], "api_token": "hunter2", 5: "Bearer hunter2"},
+        raw=[b"Authorization: Bearer hunter2"],
+        error=RuntimeError("Bearer hunter2"),
+        other={RuntimeError("Bearer hunter2")},
+        servers=3,
+    )
+    assert "hunter2" not in stream.getvalue()
+    event = only_event(stream)
+    assert event["request"]["headers"] == [["accept", "*/*"], ["x", "Bearer ***"]]
+    assert event["request"]["api_token"] == "***"
+    assert event["servers"] == 3

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsfleet.api.schemas import Problem
 from opsfleet.domain.errors import FleetError, InvalidError, InvalidImportError
@@ -89,7 +90,39 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(UnexpectedErrors)
+
+
+class UnexpectedErrors:
+    """Answers for an exception that nothing else took, and logs it once.
+
+    A handler of the framework for `Exception` would answer too, but raise it again for the server to log a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        except Exception as error:
+            if started:
+                raise  # too late to answer: the server logs it and breaks the connection
+            request = Request(scope)
+            logger.error(f"Request failed: {request.method} {request.url.path}", exc_info=error)
+            detail = "something went wrong on our side; the log has the details"
+            await problem(request, "internal", 500, detail)(scope, receive, send)
 
 
 async def _fleet_error(request: Request, error: Exception) -> Response:
@@ -132,8 +165,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not possible at {request.url.path}",
     }.get(error.status_code, str(error.detail))
     return problem(request, code, error.status_code, detail, headers=error.headers)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    logger.error(f"Request failed: {request.method} {request.url.path}", exc_info=error)
-    return problem(request, "internal", 500, "something went wrong on our side; the log has the details")

@@ -6,20 +6,23 @@ from uuid import UUID
 
 from opsfleet.domain.cycles import can_be_suspect
 from opsfleet.domain.health import HealthCheck, HealthStatus
-from opsfleet.polling import Outcome
+from opsfleet.polling import FaultKind, Outcome
 from opsfleet.services.reports import check_of
 from opsfleet.services.targets import PolledServer
 from opsfleet.store.health_checks import CheckToWrite
 
 _UNREACHABLE = HealthStatus.UNREACHABLE
 
+_SILENCE = frozenset({FaultKind.DNS, FaultKind.NO_ROUTE, FaultKind.REFUSED, FaultKind.RESET, FaultKind.TIMEOUT})
+"""What a dead network of our own looks like. The other faults need an answer of some kind, which proves it alive."""
+
 
 class HealthCycle:
     """Takes the outcomes of one cycle and passes checks on to be recorded.
 
-    While no server of the cycle has answered, unreachable verdicts wait, because the silence may be our own network's.
-    When the cycle ends like that and is large enough to tell, it is `suspect`: its checks are recorded, but none
-    changes a server's health.
+    While nothing of the cycle has proved that the network works, failures to connect wait, because the silence may be
+    our own network's. When the cycle ends like that and is large enough to tell, it is `suspect`: these checks are
+    recorded, but none changes a server's health. A server that our own rules forbid to call counts neither way.
     """
 
     def __init__(self, servers: Sequence[PolledServer], record: Callable[[CheckToWrite], None]) -> None:
@@ -27,7 +30,9 @@ class HealthCycle:
         self._record = record
         self._remaining = len(servers)
         self._held: list[CheckToWrite] = []
-        self._may_be_suspect = can_be_suspect(len(servers), len({server.network for server in servers}))
+        self._denied: set[UUID] = set()
+        self._network_works = False
+        self._may_be_suspect = self._large_enough()
         self.counts: dict[HealthStatus, int] = dict.fromkeys(HealthStatus, 0)
         self.broken = 0
         self.answered = 0
@@ -58,12 +63,22 @@ class HealthCycle:
     def _pass_on(self, item: CheckToWrite, check: HealthCheck) -> None:
         if check.status is not _UNREACHABLE:
             self.answered += 1
-            if self._held:
-                self._release()
-        elif self._may_be_suspect and not self.answered:
-            self._held.append(item)
-            return
+            self._believe()
+        else:
+            kind = (check.error_details or {}).get("kind")
+            if kind == FaultKind.DENIED:
+                self._denied.add(check.server_id)
+            elif kind not in _SILENCE:
+                self._believe()
+            elif self._may_be_suspect and not self._network_works:
+                self._held.append(item)
+                return
         self._record(item)
+
+    def _believe(self) -> None:
+        self._network_works = True
+        if self._held:
+            self._release()
 
     def _release(self) -> None:
         held, self._held = self._held, []
@@ -71,7 +86,7 @@ class HealthCycle:
             self._record(item)
 
     def _conclude(self) -> None:
-        if self._held:
+        if self._held and self._large_enough():
             # A check that broke on our side says nothing about the network, so it does not excuse the silence.
             self.suspect = True
             for item in self._held:
@@ -79,3 +94,7 @@ class HealthCycle:
                 item.check.error_details = {**(item.check.error_details or {}), "suspect": True}
         self._release()
         self.done.set()
+
+    def _large_enough(self) -> bool:
+        called = [server for server_id, server in self._servers.items() if server_id not in self._denied]
+        return can_be_suspect(len(called), len({server.network for server in called}))

@@ -477,6 +477,37 @@ async def test_stopping_in_mid_cycle_stores_what_has_arrived(
         assert watch.worker.get_stats()["running"] is False
 
 
+async def test_stopping_while_nobody_has_answered_stores_all_that_was_counted_and_judges_nobody(
+    database: Database, engine: PollingEngine
+) -> None:
+    async with rogue.server(rogue.on_cue()) as late:
+        watch = Watch(database, engine)
+        await watch.add("late", f"http://127.0.0.1:{late.port}")
+        for number in range(11):
+            await watch.add(f"gone-{number}", f"http://127.{200 + number % 2}.0.1:9")
+        await start_health_worker(watch.worker)
+
+        async def failed() -> bool:
+            return bool(watch.worker.get_stats()["checks_failed"] == 11)
+
+        await _until(failed)
+        await late.asked.wait()
+        await stop_health_worker(watch.worker)
+        late.cue.set()
+
+        async def over() -> bool:
+            return engine.in_flight == 0
+
+        await _until(over)
+    checks = await watch.fetch("SELECT status, error_details FROM server_health_checks")
+    assert [row["status"] for row in checks] == ["unreachable"] * 11
+    assert all(row["error_details"]["interrupted"] is True for row in checks)
+    assert watch.worker.get_stats()["checks_performed"] == 11, "the answer that came too late is not counted"
+    assert watch.worker.get_stats()["results_buffered"] == 0
+    servers = await watch.fetch("SELECT health_status FROM managed_servers")
+    assert {row["health_status"] for row in servers} == {None}
+
+
 async def test_stored_rows_match_what_a_stranger_with_sql_sees_in_the_views(
     watch: Watch, agents: SimulatedFleet
 ) -> None:

@@ -38,6 +38,7 @@ class HealthCycle:
         self.answered = 0
         self.suspect = False
         self.done = asyncio.Event()
+        self._ended = False
         if not servers:
             self.done.set()
 
@@ -47,7 +48,9 @@ class HealthCycle:
         return self._remaining
 
     def take(self, outcome: Outcome) -> None:
-        """Take the outcome of one server of the cycle (the sink of its polls)."""
+        """Take the outcome of one server of the cycle (the sink of its polls); after `end` it counts for nothing."""
+        if self._ended:
+            return
         server = self._servers[outcome.target.key]  # type: ignore[index]  # our keys are the servers' ids
         check = check_of(outcome, server.id)
         if check is None:
@@ -59,6 +62,16 @@ class HealthCycle:
         self._remaining -= 1
         if not self._remaining:
             self._conclude()
+
+    def end(self) -> None:
+        """End the cycle, whether or not it is complete.
+
+        Checks that still wait for a proof that the network works are recorded, marked `interrupted`, and not judged: an
+        interrupted cycle cannot tell whose silence it was. What comes later is neither recorded nor counted, so that
+        the counts are those of the checks recorded.
+        """
+        self._ended = True
+        self._record_unjudged("interrupted")
 
     def _pass_on(self, item: CheckToWrite, check: HealthCheck) -> None:
         if check.status is not _UNREACHABLE:
@@ -89,11 +102,15 @@ class HealthCycle:
         if self._held and self._large_enough():
             # A check that broke on our side says nothing about the network, so it does not excuse the silence.
             self.suspect = True
-            for item in self._held:
-                item.judged = False
-                item.check.error_details = {**(item.check.error_details or {}), "suspect": True}
+            self._record_unjudged("suspect")
         self._release()
         self.done.set()
+
+    def _record_unjudged(self, why: str) -> None:
+        for item in self._held:
+            item.judged = False
+            item.check.error_details = {**(item.check.error_details or {}), why: True}
+        self._release()
 
     def _large_enough(self) -> bool:
         called = [server for server_id, server in self._servers.items() if server_id not in self._denied]

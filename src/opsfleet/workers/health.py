@@ -92,7 +92,11 @@ class FleetHealthWorker:
             logger.info(f"Fleet health worker started ({self._interval:g}s interval)", interval=self._interval)
 
     async def stop(self) -> None:
-        """Launch nothing more; a cycle under way is left as it is, its results so far are written by `cleanup`."""
+        """Launch nothing more and end a cycle under way: what it has found so far is written by `cleanup`.
+
+        Servers that looked unreachable, while none had answered yet, are recorded without being judged. Answers that
+        come later are ignored and not counted.
+        """
         tasks = [task for task in (self._loop_task, self._cycle_task) if task is not None]
         self._loop_task = self._cycle_task = None
         for task in tasks:
@@ -183,10 +187,11 @@ class FleetHealthWorker:
             self._lag = max(0.0, time.monotonic() - start - number * pace.delay)
 
     def _take_stock(self) -> None:
-        """Add the cycle that ended to the totals."""
+        """End the cycle and add it to the totals."""
         cycle, self._cycle = self._cycle, None
         if cycle is None:
             return
+        cycle.end()
         failed = cycle.counts[HealthStatus.UNREACHABLE] + cycle.broken
         self._successful += cycle.answered
         self._failed += failed

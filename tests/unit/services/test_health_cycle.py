@@ -134,3 +134,31 @@ def test_an_answer_releases_what_waits() -> None:
     story.answer()
     assert (len(story.recorded), story.judged) == (12, 12)
     assert not story.cycle.suspect
+
+
+def test_a_cycle_that_is_interrupted_records_what_waits_and_judges_nobody() -> None:
+    story = Story(12)
+    story.fault(FaultKind.TIMEOUT, 5)
+    story.cycle.end()
+    assert (len(story.recorded), story.judged) == (5, 0)
+    assert all((item.check.error_details or {})["interrupted"] is True for item in story.recorded)
+    assert not story.cycle.suspect, "it cannot tell"
+
+
+def test_what_comes_after_the_end_is_neither_recorded_nor_counted() -> None:
+    story = Story(12)
+    story.answer()
+    story.cycle.end()
+    story.answer()
+    story.fault(FaultKind.TIMEOUT)
+    story.fault(FaultKind.LOCAL)
+    assert len(story.recorded) == 1
+    assert (story.cycle.answered, story.cycle.broken, sum(story.cycle.counts.values())) == (1, 0, 1)
+
+
+def test_ending_a_complete_cycle_changes_nothing() -> None:
+    story = Story(12)
+    story.fault(FaultKind.TIMEOUT, 12)
+    story.cycle.end()
+    assert len(story.recorded) == 12
+    assert all("interrupted" not in (item.check.error_details or {}) for item in story.recorded)

@@ -15,7 +15,7 @@ from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.domain.health import HealthCheck, HealthStatus
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION, new_id
 from opsfleet.polling import NetworkPolicy, PollingEngine
-from opsfleet.services.health import HealthService
+from opsfleet.services.health import CheckBrokeError, HealthService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.targets import TargetSource
 from opsfleet.simulate.fleet import SimulatedFleet
@@ -430,18 +430,47 @@ async def test_a_cycle_that_breaks_is_counted_and_the_next_one_works(
     assert watch.worker.get_stats()["checks_successful"] == 1
 
 
-async def test_a_token_of_another_key_is_reported_and_does_not_stop_the_others(
+async def test_a_token_of_another_key_is_a_failed_check_and_does_not_stop_the_others(
     watch: Watch, agents: SimulatedFleet
 ) -> None:
     await watch.add("good", agents.url(0))
     other = await watch.add("other-key", agents.url(1))
+    await watch.cycle()
     sealed = Vault(bytes(32)).encrypt("simulated-token", context=other.bytes)
-    async with watch.database.transaction() as connection:
-        await connection.execute("UPDATE managed_servers SET api_token_ciphertext = $1 WHERE id = $2", sealed, other)
+    change = "UPDATE managed_servers SET api_token_ciphertext = $1, updated_at = now() WHERE id = $2"
+    await watch.fetch(change, sealed, other)
     with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            watch.worker._source._note_change()
+            await watch.cycle()
+    assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 4
+    stats = watch.worker.get_stats()
+    assert (stats["checks_performed"], stats["checks_successful"], stats["checks_failed"]) == (6, 4, 2)
+    assert [entry["broken"] for entry in logs if "complete" in entry["event"]] == [1, 1]
+    told = "Cannot poll other-key: the stored secret was encrypted with another key than FLEET_SECRET_KEY"
+    assert [entry["event"] for entry in logs].count(told) == 1, "once is enough while nothing changes"
+    assert watch.engine.connections == 1, "the connection to it is not kept"
+    with pytest.raises(CheckBrokeError, match="other-key cannot be checked: the stored secret was encrypted with"):
+        await watch.health.check_now(DEFAULT_ORGANIZATION, other)
+
+    with structlog.testing.capture_logs() as logs:
+        await watch.fetch("UPDATE managed_servers SET description = 'moved', updated_at = now() WHERE id = $1", other)
+        watch.worker._source._note_change()
         await watch.cycle()
-    assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 1
-    assert any("Cannot poll other-key" in entry["event"] for entry in logs)
+    assert [entry["event"] for entry in logs].count(told) == 1, "it was changed, and still cannot be polled"
+    await watch.servers.replace_token(DEFAULT_ORGANIZATION, other, {"api_token": "simulated-token"})
+    watch.worker._source._note_change()
+    await watch.cycle()
+    assert watch.worker.get_stats()["checks_failed"] == 3
+    assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 7
+
+
+async def test_a_fleet_of_which_no_token_can_be_read_counts_as_failed(watch: Watch, agents: SimulatedFleet) -> None:
+    await watch.add("other-key", agents.url(0))
+    await watch.fetch("UPDATE managed_servers SET api_token_ciphertext = 'damaged'")
+    await watch.cycle()
+    stats = watch.worker.get_stats()
+    assert (stats["checks_performed"], stats["checks_failed"], stats["success_rate"]) == (1, 1, 0)
 
 
 async def test_a_worker_that_cannot_start_is_logged_and_does_not_raise(

@@ -264,3 +264,12 @@ async def test_an_import_of_nothing_is_refused(product: Product) -> None:
     for body in ({}, {"servers": []}, {"servers": "x"}, []):
         status, problem = await product.call("POST", f"{SERVERS}/import", body)
         assert (status, problem["errors"][0]["field"]) == (422, "servers")
+
+
+async def test_a_server_whose_token_cannot_be_decrypted_says_why_it_cannot_be_checked(product: Product) -> None:
+    created = await product.register("web-1", CLOSED)
+    async with product.fleet.database.connection() as connection:
+        await connection.execute("UPDATE managed_servers SET api_token_ciphertext = 'damaged'")
+    status, problem = await product.call("POST", f"{SERVERS}/{created['id']}/health-check")
+    assert (status, problem["code"]) == (503, "check_failed")
+    assert problem["detail"] == "web-1 cannot be checked: the stored secret has an unknown format"

@@ -15,7 +15,7 @@ from opsfleet.store import health_checks, servers, targets, transitions
 from opsfleet.store.database import Connection, Database
 from opsfleet.store.health_checks import AlreadyStoredError, CheckToWrite, Written
 from opsfleet.store.transitions import Transition
-from opsfleet.vault import Vault
+from opsfleet.vault import Vault, VaultError
 from opsfleet_agent import wire
 
 logger = structlog.get_logger(__name__)
@@ -51,7 +51,10 @@ class HealthService:
                 if server is None:
                     raise NotFoundError(f"there is no server {server_id}")
                 raise NotActiveError(f"{server.name} is {server.status.value}; only active servers are checked")
-        polled = polled_server(row, self._vault)
+        try:
+            polled = polled_server(row, self._vault)
+        except (VaultError, ValueError) as error:
+            raise CheckBrokeError(f"{row.name} cannot be checked: {error}") from error
         outcome = await self._engine.poll(polled.target, wire.HEALTH_PATH)
         check = check_of(outcome, server_id)
         if check is None:

@@ -23,9 +23,13 @@ class HealthCycle:
     While nothing of the cycle has proved that the network works, failures to connect wait, because the silence may be
     our own network's. When the cycle ends like that and is large enough to tell, it is `suspect`: these checks are
     recorded, but none changes a server's health. A server that our own rules forbid to call counts neither way.
+
+    The checks of `unusable` more servers, which cannot even be called, count as broken.
     """
 
-    def __init__(self, servers: Sequence[PolledServer], record: Callable[[CheckToWrite], None]) -> None:
+    def __init__(
+        self, servers: Sequence[PolledServer], record: Callable[[CheckToWrite], None], *, unusable: int = 0
+    ) -> None:
         self._servers: Mapping[UUID, PolledServer] = {server.id: server for server in servers}
         self._record = record
         self._remaining = len(servers)
@@ -34,7 +38,7 @@ class HealthCycle:
         self._network_works = False
         self._may_be_suspect = self._large_enough()
         self.counts: dict[HealthStatus, int] = dict.fromkeys(HealthStatus, 0)
-        self.broken = 0
+        self.broken = unusable
         self.answered = 0
         self.suspect = False
         self.done = asyncio.Event()

@@ -64,6 +64,7 @@ class TargetSource:
         self._database = database
         self._vault = vault
         self._servers: dict[UUID, PolledServer] = {}
+        self._unusable: dict[UUID, int] = {}
         self._changed = True
         self._compared_at = float("-inf")
         self._listening: asyncio.Task[None] | None = None
@@ -80,8 +81,13 @@ class TargetSource:
             await asyncio.gather(self._listening, return_exceptions=True)
             self._listening = None
 
+    @property
+    def unusable(self) -> int:
+        """How many active servers cannot be polled, because we cannot read what is stored of them."""
+        return len(self._unusable)
+
     async def current(self) -> tuple[Iterable[PolledServer], list[UUID]]:
-        """Return the servers to poll, and the ids of those that have gone since the last call.
+        """Return the servers to poll, and the ids of those that have gone or become unusable since the last call.
 
         Raises:
             DatabaseUnavailableError: when the registry was never read and cannot be read now.
@@ -104,31 +110,39 @@ class TargetSource:
 
     async def _compare(self) -> list[UUID]:
         async with self._database.connection() as connection:
-            known = self._servers
+            known, unusable = self._servers, self._unusable
             revisions = await targets.revisions(connection)
             wanted = [
                 server_id
                 for server_id, revision in revisions
-                if (server := known.get(server_id)) is None or server.revision != revision
+                if ((server := known.get(server_id)) is None or server.revision != revision)
+                and unusable.get(server_id) != revision
             ]
             active = {server_id for server_id, _ in revisions}
             gone = [server_id for server_id in known if server_id not in active]
             for server_id in gone:
                 del known[server_id]
+            for server_id in [server_id for server_id in unusable if server_id not in active]:
+                del unusable[server_id]
             for start in range(0, len(wanted), LOAD_AT_ONCE):
-                for row in await targets.select(connection, wanted[start : start + LOAD_AT_ONCE]):
-                    self._take(row)
+                rows = await targets.select(connection, wanted[start : start + LOAD_AT_ONCE])
+                gone += [row.id for row in rows if not self._take(row)]
         self._compared_at = time.monotonic()
         return gone
 
-    def _take(self, row: TargetRow) -> None:
+    def _take(self, row: TargetRow) -> bool:
+        """Know the server of `row` from now on; False when it cannot be polled, which is logged once per revision."""
         try:
             self._servers[row.id] = polled_server(row, self._vault)
         except (VaultError, ValueError) as error:
             self._servers.pop(row.id, None)
+            self._unusable[row.id] = row.revision
             logger.error(
                 f"Cannot poll {row.name}: {error}", event_kind="target_unusable", server=row.name, server_id=str(row.id)
             )
+            return False
+        self._unusable.pop(row.id, None)
+        return True
 
     async def _listen(self) -> None:
         while True:

@@ -165,7 +165,7 @@ class FleetHealthWorker:
         self._servers = {server.id: server for server in servers}
         if servers:
             logger.info(f"Starting health checks for {len(servers)} servers", servers=len(servers))
-        cycle = self._cycle = HealthCycle(servers, self._buffer.add)
+        cycle = self._cycle = HealthCycle(servers, self._buffer.add, unusable=self._source.unusable)
         self._last_run = started_at
         await self._launch(servers, cycle)
         await cycle.done.wait()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 import structlog
 
@@ -246,6 +247,54 @@ async def test_results_survive_a_database_that_is_away_in_mid_cycle(
     events = [entry["event"] for entry in logs]
     assert any(event.startswith("Health results wait for the database") for event in events)
     assert any(event.startswith("Database is back") for event in events)
+
+
+TROUBLE = """
+CREATE SEQUENCE attempts;
+CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF {condition} THEN RAISE EXCEPTION 'trouble' USING ERRCODE = '{code}'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER trouble BEFORE INSERT ON server_health_checks FOR EACH {each} EXECUTE FUNCTION trouble();
+"""
+
+
+@pytest.mark.parametrize("code", ["deadlock_detected", "serialization_failure", "query_canceled"])
+async def test_a_conflict_in_the_database_costs_no_result(watch: Watch, agents: SimulatedFleet, code: str) -> None:
+    ids = [await watch.add(f"s-{number}", agents.url(number)) for number in range(2)]
+    async with watch.database.transaction() as connection:
+        trouble = TROUBLE.format(condition="nextval('attempts') = 1", code=code, each="STATEMENT")
+        await connection.execute(trouble)
+    with structlog.testing.capture_logs() as logs:
+        await watch.cycle()
+    assert any(entry["event"].startswith("Health results wait for the database") for entry in logs)
+    assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 2
+    assert watch.worker.get_stats()["results_dropped"] == 0
+    assert await watch.transitions(ids[0]) == [(None, "healthy")]
+
+
+async def test_a_result_that_cannot_be_stored_costs_no_other(watch: Watch, agents: SimulatedFleet) -> None:
+    ids = [await watch.add(f"s-{number}", agents.url(number)) for number in range(20)]
+    async with watch.database.transaction() as connection:
+        trouble = TROUBLE.format(condition=f"NEW.server_id = '{ids[7]}'", code="check_violation", each="ROW")
+        await connection.execute(trouble)
+    with structlog.testing.capture_logs() as logs:
+        await watch.cycle()
+    rows = await watch.fetch("SELECT server_id FROM server_health_checks")
+    assert {row["server_id"] for row in rows} == {*ids} - {ids[7]}
+    assert len(rows) == 19
+    assert "1 health results could not be stored: trouble" in [entry["event"] for entry in logs]
+    assert watch.worker.get_stats()["results_dropped"] == 1
+    assert await watch.transitions(ids[7]) == []
+
+
+async def test_only_who_tries_again_is_told_a_deadlock_in_other_words(watch: Watch) -> None:
+    with pytest.raises(DatabaseUnavailableError):
+        async with watch.database.transaction(repeatable=True):
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
+    with pytest.raises(asyncpg.DeadlockDetectedError):
+        async with watch.database.transaction():
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
 
 
 async def test_a_batch_stored_twice_is_there_once(watch: Watch) -> None:

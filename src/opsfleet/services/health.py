@@ -71,10 +71,10 @@ class HealthService:
             DatabaseUnavailableError: when it could not be stored now; nothing is half-done.
         """
         try:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(repeatable=True) as connection:
                 written = await health_checks.write(connection, batch, careful=repeated)
         except AlreadyStoredError:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(repeatable=True) as connection:
                 written = await health_checks.write(connection, batch, careful=True)
         return written
 

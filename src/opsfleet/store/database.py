@@ -27,9 +27,12 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.QueryCanceledError,
     OSError,
     TimeoutError,
 )
+
+_CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class Database:
@@ -67,10 +70,19 @@ class Database:
             raise DatabaseUnavailableError(f"the database is away: {error}") from error
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection inside a transaction that commits at the end of the block."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+    async def transaction(self, *, repeatable: bool = False) -> AsyncIterator[Connection]:
+        """Lend a connection inside a transaction that commits at the end of the block.
+
+        `repeatable` is for a caller that tries again when the database is away: that PostgreSQL ends the transaction
+        because of a conflict with another one is then the same to it.
+        """
+        try:
+            async with self.connection() as connection, connection.transaction():
+                yield connection
+        except _CONFLICTS as error:
+            if not repeatable:
+                raise
+            raise DatabaseUnavailableError(f"the database asks to try again: {_reason(error)}") from error
 
     async def listen(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a connection of the caller's own, for LISTEN or a lock that lives as long as it."""

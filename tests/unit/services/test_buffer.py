@@ -19,10 +19,15 @@ class Store:
         self.away = 0
         self.refused: set[int] = set()
         self.attempted = asyncio.Event()
+        self.held: asyncio.Event | None = None
+        self.attempts = 0
         self.events: list[str] = []
 
     async def write(self, batch: Sequence[int], repeated: bool) -> None:
+        self.attempts += 1
         self.attempted.set()
+        if self.held is not None:
+            await self.held.wait()
         if self.away:
             self.away -= 1
             raise DatabaseUnavailableError("gone fishing")
@@ -30,6 +35,12 @@ class Store:
             raise ValueError("cannot be stored")
         self.batches.append((len(batch), repeated))
         self.written += batch
+
+    async def tried(self, times: int) -> None:
+        """Wait until something was tried so often."""
+        while self.attempts < times:
+            self.attempted.clear()
+            await self.attempted.wait()
 
     def buffer(self, capacity: int = 1_000_000) -> ResultBuffer[int]:
         return ResultBuffer(
@@ -101,24 +112,103 @@ async def test_a_full_buffer_drops_the_oldest_and_counts() -> None:
     await buffer.stop(1)
 
 
-async def test_the_batch_under_way_gives_way_when_the_buffer_fills_while_the_database_is_away() -> None:
+async def test_the_oldest_give_way_when_the_buffer_fills_while_the_database_is_away() -> None:
     store = Store()
     store.away = 1_000_000
     buffer = store.buffer(capacity=10)
     buffer.start()
-    for number in range(5):
+    for number in range(8):
         buffer.add(number)
-    await store.attempted.wait()
-    for number in range(5, 20):
+    await store.tried(2)
+    for number in range(8, 20):
         buffer.add(number)
-    while buffer.dropped < 10:
-        store.attempted.clear()
-        await store.attempted.wait()
+    await store.tried(store.attempts + 2)
+    assert (len(buffer), buffer.dropped) == (10, 10)
     store.away = 0
     await buffer.settled()
-    assert store.written[-1] == 19
-    assert len(store.written) + buffer.dropped == 20
+    assert store.written == list(range(10, 20))
     await buffer.stop(1)
+
+
+async def test_of_a_batch_of_unknown_fate_the_newest_are_kept() -> None:
+    store = Store()
+    store.away = 1_000_000
+    buffer = store.buffer(capacity=10)
+    buffer.start()
+    for number in range(8):
+        buffer.add(number)
+    await store.tried(2)
+    for number in range(8, 13):
+        buffer.add(number)
+    await store.tried(store.attempts + 2)
+    store.away = 0
+    await buffer.settled()
+    assert store.written == list(range(3, 13))
+    assert store.batches == [(5, True), (5, False)], "only what was tried before is written with care"
+    assert buffer.dropped == 3
+    await buffer.stop(1)
+
+
+async def test_a_write_under_way_that_fails_goes_back_before_what_came_later() -> None:
+    store = Store()
+    buffer = store.buffer(capacity=10)
+    store.held = asyncio.Event()
+    store.away = 1
+    for number in range(6):
+        buffer.add(number)
+    buffer.start()
+    await store.tried(1)
+    for number in range(6, 15):
+        buffer.add(number)
+    assert (len(buffer), buffer.dropped) == (15, 0), "the write may still succeed"
+    store.held.set()
+    await buffer.settled()
+    assert store.written == list(range(5, 15))
+    assert buffer.dropped == 5
+    await buffer.stop(1)
+
+
+async def test_results_that_cannot_be_stored_do_not_take_their_batch_with_them() -> None:
+    store = Store()
+    store.refused = {0, 777, 778, 1_999}
+    buffer = store.buffer()
+    for number in range(3_000):
+        buffer.add(number)
+    buffer.start()
+    await buffer.settled()
+    assert store.written == [number for number in range(3_000) if number not in store.refused]
+    assert store.events == ["refused 4: cannot be stored"], "one line for a batch"
+    assert buffer.dropped == 4
+    assert await buffer.stop(1) == 0
+
+
+async def test_a_database_that_goes_away_while_culprits_are_sought_loses_nothing() -> None:
+    store = Store()
+    store.refused = {7}
+    buffer = store.buffer()
+    for number in range(64):
+        buffer.add(number)
+    buffer.start()
+    await store.tried(2)
+    store.away = 2
+    await buffer.settled()
+    assert store.written == [number for number in range(64) if number != 7]
+    assert buffer.dropped == 1
+    assert await buffer.stop(1) == 0
+
+
+async def test_when_nothing_at_all_can_be_stored_a_batch_is_given_up_before_long() -> None:
+    store = Store()
+    store.refused = set(range(2_000))
+    buffer = store.buffer()
+    for number in range(2_001):
+        buffer.add(number)
+    buffer.start()
+    await buffer.settled()
+    assert store.events == ["refused 2000: cannot be stored"]
+    assert store.attempts < 200
+    assert store.written == [2_000], "the next batch is tried all the same"
+    assert await buffer.stop(1) == 0
 
 
 async def test_a_batch_that_cannot_be_stored_does_not_block_the_next() -> None:

@@ -140,9 +140,21 @@ def _invalid_body(body: bytes, error: Exception) -> tuple[str, Mapping[str, obje
         reason = reason[:1].lower() + reason[1:].replace("`", "")
         where = f" at {path}" if path else ""
         return f"not a health report: {reason}{where}", {"kind": "invalid_body", "path": path, "reason": reason}
+    if isinstance(error, UnicodeDecodeError):
+        # The decoder counts from the beginning of the text in question.
+        at = _not_utf8(body)
+        return f"not JSON: not UTF-8 at byte {at}", {"kind": "invalid_body", "byte": at, "reason": "not UTF-8"}
     found = _BYTE.search(text)
     position = int(found.group(1)) if found else len(body)
     return f"not JSON at byte {position}", {"kind": "invalid_body", "byte": position, "reason": text}
+
+
+def _not_utf8(body: bytes) -> int:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _clean(text: str) -> str:

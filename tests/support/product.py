@@ -17,10 +17,10 @@ TOKEN = "test-admin-token"
 SECRET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
-def environment(dsn: str, **settings: object) -> dict[str, str]:
-    """Return an environment in which the product uses the database at `dsn`."""
+def environment(dsn: str | None, **settings: object) -> dict[str, str]:
+    """Return an environment in which the product uses the database at `dsn`, or without one an embedded one."""
     return {
-        "DATABASE_URL": dsn,
+        **({"DATABASE_URL": dsn} if dsn else {}),
         "FLEET_SECRET_KEY": SECRET_KEY,
         "FLEET_BOOTSTRAP_ADMIN_TOKEN": TOKEN,
         "FLEET_PORT": "0",
@@ -85,7 +85,7 @@ class Product:
 
 
 @asynccontextmanager
-async def running_product(dsn: str, **settings: object) -> AsyncIterator[Product]:
+async def running_product(dsn: str | None, **settings: object) -> AsyncIterator[Product]:
     """Run the product on this loop, on a free port, until the end of the block."""
     found = Settings.from_environment(environment(dsn, **settings))
     app = build_application(found)

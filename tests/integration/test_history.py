@@ -4,9 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from opsfleet.api.wire import encode_cursor
 from tests.support.product import Product
 
 SERVERS = "/api/v1/fleet/servers"
+OUT_OF_TIME = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+00:01")
+"""Moments that have no name in UTC."""
 
 
 async def with_history(product: Product, agents: Any, checks: int) -> str:
@@ -67,6 +70,14 @@ async def test_a_check_now_appears_in_the_history_and_a_change_among_the_transit
     ]
 
 
+async def test_the_first_and_the_last_moment_there_are_make_a_range(product: Product, agents: Any) -> None:
+    server = await product.register("web-1", agents.url(0))
+    ends = "start=0001-01-01T00:00:00Z&end=9999-12-31T23:59:59.999999Z"
+    for path in ("health-history", "transitions"):
+        for cursor in ("", f"&cursor={encode_cursor('9999-12-31T23:59:59.999999Z')}"):
+            assert len((await product.get(f"{SERVERS}/{server['id']}/{path}?{ends}{cursor}"))["items"]) == 1
+
+
 async def test_a_wrong_range_names_its_parameter(product: Product, agents: Any) -> None:
     server = await product.register("web-1", agents.url(0))
     cases = [
@@ -75,6 +86,9 @@ async def test_a_wrong_range_names_its_parameter(product: Product, agents: Any) 
         ("start=2026-01-02T00:00:00Z&end=2026-01-01T00:00:00Z", "start"),
         ("limit=501", "limit"),
         ("cursor=x", "cursor"),
+        *((f"start={quote(moment)}", "start") for moment in OUT_OF_TIME),
+        *((f"end={quote(moment)}", "end") for moment in OUT_OF_TIME),
+        *((f"cursor={encode_cursor(moment)}", "cursor") for moment in OUT_OF_TIME),
     ]
     for query, field in cases:
         for path in ("health-history", "transitions"):

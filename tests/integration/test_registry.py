@@ -1,12 +1,22 @@
 """People register servers, find them, change them and remove them."""
 
+import asyncio
+import http.client
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
-from tests.support.product import Product
+import msgspec
+import pytest
+
+from opsfleet.api.wire import MAX_BODY_BYTES, encode_cursor
+from tests.support.product import TOKEN, Product
 
 SERVERS = "/api/v1/fleet/servers"
 CLOSED = "http://127.0.0.1:9"
 """Nobody listens there."""
+
+LAST = "01930f6e-7a00-7000-8000-000000000000"
 
 
 def row(name: str, /, **more: Any) -> dict[str, Any]:
@@ -92,6 +102,28 @@ async def test_a_body_that_cannot_be_read_is_refused(product: Product) -> None:
         assert problem["request_id"]
 
 
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_client_that_sends_everything_first_hears_why_its_body_is_refused(
+    product: Product, announced: bool
+) -> None:
+    part = b"x" * MAX_BODY_BYTES
+    size = 10 * MAX_BODY_BYTES
+
+    def send_all() -> tuple[int, Any]:
+        url = urlsplit(product.url)
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        if announced:
+            headers["Content-Length"] = str(size)
+        with closing(http.client.HTTPConnection(url.hostname or "", url.port, timeout=30)) as connection:
+            connection.request("POST", SERVERS, (part for _ in range(10)), headers, encode_chunked=not announced)
+            answer = connection.getresponse()
+            return answer.status, msgspec.json.decode(answer.read())
+
+    status, problem = await asyncio.to_thread(send_all)
+    assert (status, problem["code"]) == (413, "too_large")
+    assert problem["errors"] == [{"field": "body", "message": "the body is over 1 MiB"}]
+
+
 async def test_a_body_of_another_type_is_refused(product: Product) -> None:
     headers = {"Authorization": "Bearer test-admin-token", "Content-Type": "text/xml"}
     status, problem = await product.call("POST", SERVERS, headers=headers, raw=b"<a/>")
@@ -99,7 +131,7 @@ async def test_a_body_of_another_type_is_refused(product: Product) -> None:
 
 
 async def test_nothing_is_done_for_a_stranger(product: Product) -> None:
-    one = f"{SERVERS}/01930f6e-7a00-7000-8000-000000000000"
+    one = f"{SERVERS}/{LAST}"
     operations = [
         ("GET", SERVERS),
         ("POST", SERVERS),
@@ -121,7 +153,7 @@ async def test_nothing_is_done_for_a_stranger(product: Product) -> None:
 
 
 async def test_what_does_not_exist_is_not_found(product: Product) -> None:
-    one = f"{SERVERS}/01930f6e-7a00-7000-8000-000000000000"
+    one = f"{SERVERS}/{LAST}"
     for method, path in [
         ("GET", ""),
         ("PATCH", ""),
@@ -225,12 +257,24 @@ async def test_a_wrong_query_names_its_parameter(product: Product) -> None:
         ("status=broken", "status.0"),
         ("cursor=forged", "cursor"),
         ("cursor=WyJuYW1lIiwieCIsIm5vLXV1aWQiXQ", "cursor"),
+        *(
+            (f"sort={sort}&cursor={encode_cursor(sort, moment, LAST)}", "cursor")
+            for sort in ("created_at", "-created_at", "last_seen_at", "last_health_check_at")
+            for moment in ("abc", "", "infinity", "now", "2026-01-26T14:30:15", "9999-12-31T23:59:59-23:59")
+        ),
         ("q=%00", "q"),
     ]
     for query, field in cases:
         status, problem = await product.call("GET", f"{SERVERS}?{query}")
         assert status == 422, query
         assert problem["errors"][0]["field"] == field
+
+
+async def test_a_cursor_may_hold_any_moment_there_is(product: Product) -> None:
+    await product.call("POST", SERVERS, row("web-1"))
+    for moment, found in {"0001-01-01T00:00:00Z": 1, "-infinity": 1, "9999-12-31T23:59:59.999999Z": 0}.items():
+        cursor = encode_cursor("created_at", moment, LAST)
+        assert len((await product.get(f"{SERVERS}?sort=created_at&cursor={cursor}"))["items"]) == found
 
 
 async def test_an_import_with_one_bad_row_among_ten_thousand_stores_nothing_and_names_it(product: Product) -> None:

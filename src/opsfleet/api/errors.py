@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsfleet.api.schemas import Problem
-from opsfleet.domain.errors import FleetError, InvalidError, InvalidImportError
+from opsfleet.domain.errors import FleetError, InvalidError, InvalidImportError, TooLargeError
 
 STATUSES: Mapping[str, int] = {
     "malformed": 400,
@@ -137,6 +137,8 @@ async def _fleet_error(request: Request, error: Exception) -> Response:
 
 
 def _errors(error: FleetError) -> list[dict[str, Any]] | None:
+    if isinstance(error, TooLargeError):
+        return [{"field": "body", "message": error.message}]
     if isinstance(error, InvalidError):
         return [{"field": item.field, "message": item.message} for item in error.errors]
     if isinstance(error, InvalidImportError):

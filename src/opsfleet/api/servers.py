@@ -17,6 +17,7 @@ from opsfleet.api.wire import (
     encode_cursor,
     health_check,
     json_response,
+    moment_of,
     read_json,
 )
 from opsfleet.domain.errors import (
@@ -35,6 +36,8 @@ router = APIRouter(prefix="/api/v1/fleet/servers", tags=["servers"])
 
 Sort = StrEnum("Sort", {name: name for key in SORTS for name in (key, f"-{key}")})  # type: ignore[misc]
 _BY_NAME = Sort("name")
+_NEVER = "-infinity"
+"""How a cursor says that a moment is missing: before every other, as in the database."""
 
 
 @router.post(
@@ -172,7 +175,7 @@ async def replace_token(server_id: UUID, request: Request, fleet: Fleet, caller:
 def _cursor(sort: str, last: Server) -> str:
     value = getattr(last, sort.lstrip("-"))
     if value is None:
-        text = "-infinity" if sort.endswith("_at") else ""
+        text = _NEVER if sort.endswith("_at") else ""
     else:
         text = value.isoformat() if sort.endswith("_at") else str(value)
     return encode_cursor(sort, text, str(last.id))
@@ -188,4 +191,7 @@ def _after(cursor: str | None, sort: str) -> tuple[str, UUID] | None:
         after = None
     if after is None or made_for != sort or "\x00" in value:
         raise InvalidError([FieldError("cursor", "must be the next_cursor of the page before, with the same sort")])
+    _, kind = SORTS[sort.lstrip("-")]
+    if kind == "timestamptz" and value != _NEVER:
+        return moment_of("cursor", value).isoformat(), after[1]
     return after

@@ -1,21 +1,29 @@
 """Reading request bodies within their limits, writing responses, and cursors."""
 
+import asyncio
 import base64
 import binascii
 import dataclasses
 import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from fastapi import Request, Response
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from opsfleet.domain.errors import FieldError, InvalidError, MalformedError, TooLargeError
 from opsfleet.domain.health import HealthCheck
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_IMPORT_BYTES = 64 * 1024 * 1024
+MAX_DRAINED_BYTES = 16 * 1024 * 1024
+"""So much beyond the limit of a body is read and thrown away, that its sender may hear why it is refused."""
+
+MAX_DRAIN_SECONDS = 2.0
 
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
@@ -24,20 +32,26 @@ async def read_json(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
     """Return the request's body, decoded; it may be any JSON value.
 
     Raises:
-        TooLargeError: when it is over `limit` bytes, as soon as that is known.
+        TooLargeError: when it is over `limit` bytes, once the rest of it was read or is too much.
         MalformedError: when it is not JSON.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise MalformedError(f"the content type is {kind[:100]!r}; it must be application/json")
     announced = request.headers.get("content-length", "0")
+    stream = request.stream()
     if announced.isdigit() and int(announced) > limit:
+        waits = request.headers.get("expect", "").lower() == "100-continue"  # then nothing of it was sent yet
+        if not waits and int(announced) <= limit + MAX_DRAINED_BYTES:
+            await _drain(stream, int(announced))
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    async for chunk in stream:
         size += len(chunk)
         if size > limit:
+            chunks.clear()
+            await _drain(stream, limit + MAX_DRAINED_BYTES - size)
             raise _too_large(limit)
         chunks.append(chunk)
     try:
@@ -47,6 +61,16 @@ async def read_json(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
         raise MalformedError(f"the body is not JSON at byte {found.group(1) if found else size}") from None
     except RecursionError:
         raise MalformedError("the body is nested too deep") from None
+
+
+async def _drain(stream: AsyncIterator[bytes], most: int) -> None:
+    """Read the rest of a body, up to `most` bytes: who sends everything before reading misses an earlier answer."""
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(MAX_DRAIN_SECONDS):
+            async for chunk in stream:
+                most -= len(chunk)
+                if most <= 0:
+                    return
 
 
 def _too_large(limit: int) -> TooLargeError:
@@ -129,4 +153,7 @@ def moment_of(name: str, text: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise InvalidError([FieldError(name, "must be a time with its zone, such as 2026-01-26T14:30:15Z")])
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidError([FieldError(name, "must lie in the years 1 to 9999, in UTC")]) from None

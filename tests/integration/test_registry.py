@@ -11,16 +11,9 @@ import pytest
 
 from opsfleet.api.wire import MAX_BODY_BYTES, encode_cursor
 from tests.support.product import TOKEN, Product
-
-SERVERS = "/api/v1/fleet/servers"
-CLOSED = "http://127.0.0.1:9"
-"""Nobody listens there."""
+from tests.support.registry import SERVERS, row
 
 LAST = "01930f6e-7a00-7000-8000-000000000000"
-
-
-def row(name: str, /, **more: Any) -> dict[str, Any]:
-    return {"name": name, "hostname": f"{name}.example.com", "api_url": CLOSED, "api_token": "very-secret"} | more
 
 
 async def test_a_registered_server_is_checked_at_once_and_can_be_read_back(product: Product, agents: Any) -> None:
@@ -275,39 +268,6 @@ async def test_a_cursor_may_hold_any_moment_there_is(product: Product) -> None:
     for moment, found in {"0001-01-01T00:00:00Z": 1, "-infinity": 1, "9999-12-31T23:59:59.999999Z": 0}.items():
         cursor = encode_cursor("created_at", moment, LAST)
         assert len((await product.get(f"{SERVERS}?sort=created_at&cursor={cursor}"))["items"]) == found
-
-
-async def test_an_import_with_one_bad_row_among_ten_thousand_stores_nothing_and_names_it(product: Product) -> None:
-    rows = [row(f"s-{number:05}") for number in range(10_000)]
-    rows[7_342]["api_url"] = "htp://typo"
-    status, problem = await product.call("POST", f"{SERVERS}/import", {"servers": rows})
-    assert (status, problem["code"]) == (422, "invalid_import")
-    assert [(error["row"], error["name"], error["field"]) for error in problem["errors"]] == [
-        (7_342, "s-07342", "servers.7342.api_url")
-    ]
-    assert (await product.get(f"{SERVERS}?total=true"))["total"] == 0
-    rows[7_342]["api_url"] = CLOSED
-    assert await product.call("POST", f"{SERVERS}/import", {"servers": rows}) == (201, {"imported": 10_000})
-    assert (await product.get(f"{SERVERS}?total=true"))["total"] == 10_000
-
-
-async def test_an_import_names_duplicates_within_it_and_with_the_registry(product: Product) -> None:
-    await product.call("POST", SERVERS, row("known"))
-    rows = [row("new"), row("known"), row("new"), 5]
-    status, problem = await product.call("POST", f"{SERVERS}/import", {"servers": rows})
-    assert status == 422
-    assert {(error["row"], error["message"]) for error in problem["errors"]} == {
-        (1, "is registered already"),
-        (2, "is the same as in row 0"),
-        (3, "must be an object"),
-    }
-    assert (await product.get(f"{SERVERS}?total=true"))["total"] == 1
-
-
-async def test_an_import_of_nothing_is_refused(product: Product) -> None:
-    for body in ({}, {"servers": []}, {"servers": "x"}, []):
-        status, problem = await product.call("POST", f"{SERVERS}/import", body)
-        assert (status, problem["errors"][0]["field"]) == (422, "servers")
 
 
 async def test_a_server_whose_token_cannot_be_decrypted_says_why_it_cannot_be_checked(product: Product) -> None:

@@ -30,7 +30,6 @@ STATUSES: Mapping[str, int] = {
 }
 
 RETRY_AFTER_SECONDS = 5
-MAX_REPORTED_ROWS = 100
 
 _TITLES = {
     "malformed": "The request cannot be read",
@@ -144,7 +143,7 @@ def _errors(error: FleetError) -> list[dict[str, Any]] | None:
     if isinstance(error, InvalidImportError):
         return [
             {"row": row.row, "name": row.name, "field": f"servers.{row.row}.{item.field}", "message": item.message}
-            for row in error.rows[:MAX_REPORTED_ROWS]
+            for row in error.rows
             for item in row.errors
         ]
     return None

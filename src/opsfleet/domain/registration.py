@@ -18,6 +18,8 @@ MAX_TAG = 100
 MAX_METADATA_DEPTH = 10
 MAX_METADATA_VALUES = 1_000
 MAX_CERTIFICATE = 256 * 1024
+MAX_UNKNOWN = 20
+"""So many unknown fields are named; the others are counted."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -188,9 +190,11 @@ def _reader(raw: object, known: Mapping[str, object]) -> _Reader:
     if not isinstance(raw, Mapping):
         raise InvalidError([FieldError("", "must be an object")])
     reader = _Reader(raw)
-    for name in raw:
-        if name not in known:
-            reader.wrong(str(name)[:100], f"is not a field of a server; known are {', '.join(known)}")
+    unknown = [name for name in raw if name not in known]
+    for name in unknown[:MAX_UNKNOWN]:
+        reader.wrong(str(name)[:100], f"is not a field of a server; known are {', '.join(known)}")
+    if len(unknown) > MAX_UNKNOWN:
+        reader.wrong(str(unknown[MAX_UNKNOWN])[:100], f"is not a field of a server either; {len(unknown)} are unknown")
     return reader
 
 

@@ -1,7 +1,7 @@
 """The registry: registering, listing, changing and removing managed servers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -27,10 +27,12 @@ from opsfleet.store.servers import NewServer, Page, ServerFilter
 from opsfleet.vault import Vault, VaultError, token_hash
 
 MAX_IMPORT = 100_000
-MAX_REPORTED_ROWS = 100
-"""So many wrong rows of an import are named; all are counted."""
-
 _ROWS_AT_ONCE = 500
+_SHOWN_NAME = 100
+"""So much of a wrong row's name is shown."""
+
+_SHOWN_ERRORS = 10
+"""So many errors of one wrong row are shown, as many as a server has fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +81,28 @@ class ServerService:
         """
         if not rows or len(rows) > MAX_IMPORT:
             raise InvalidError([FieldError("servers", f"must have 1 to {MAX_IMPORT} rows, not {len(rows)}")])
-        accepted, wrong = await self._read_rows(rows, on_progress)
+        accepted, wrong, readable = await self._read_rows(rows, on_progress)
         async with self._database.transaction() as connection:
-            taken = await servers.taken_names(connection, organization_id, [server.name for server in accepted])
-            if taken:
-                wrong += [
-                    RowErrors(position, name, (FieldError("name", "is registered already"),))
-                    for position, name in _names(rows)
-                    if name in taken
-                ]
+            taken = await servers.taken_names(connection, organization_id, list(set(readable.values())))
+            for position, name in readable.items():
+                if name in taken:
+                    wrong.setdefault(position, []).append(FieldError("name", "is registered already"))
             if wrong:
-                raise InvalidImportError(sorted(wrong, key=lambda row: row.row), len(rows))
+                named = [
+                    RowErrors(position, _shown_name(rows[position]), _shown_errors(errors))
+                    for position, errors in sorted(wrong.items())
+                ]
+                raise InvalidImportError(named, len(rows))
             await servers.insert_many(connection, organization_id, accepted)
         return len(accepted)
 
     async def _read_rows(
         self, rows: Sequence[object], on_progress: Callable[[int], None]
-    ) -> tuple[list[NewServer], list[RowErrors]]:
+    ) -> tuple[list[NewServer], dict[int, list[FieldError]], dict[int, str]]:
+        """Return the new servers (as long as no row is wrong), the wrong rows, and the names of the readable ones."""
         accepted: list[NewServer] = []
-        wrong: list[RowErrors] = []
+        wrong: dict[int, list[FieldError]] = {}
+        readable: dict[int, str] = {}
         first_row: dict[str, int] = {}
         for position, raw in enumerate(rows):
             if position % _ROWS_AT_ONCE == 0:
@@ -106,18 +111,19 @@ class ServerService:
             try:
                 registration = registration_of(raw)
             except InvalidError as error:
-                wrong.append(RowErrors(position, _name(raw), error.errors))
+                wrong[position] = list(error.errors[: _SHOWN_ERRORS + 1])
                 continue
+            readable[position] = registration.name
             errors = self._objections(registration.api_url, registration.ca_certificate)
             earlier = first_row.setdefault(registration.name, position)
             if earlier != position:
                 errors.append(FieldError("name", f"is the same as in row {earlier}"))
             if errors:
-                wrong.append(RowErrors(position, registration.name, tuple(errors)))
+                wrong[position] = errors
             elif not wrong:
                 accepted.append(self._new(registration))
         on_progress(len(rows))
-        return accepted, wrong
+        return accepted, wrong, readable
 
     async def get(self, organization_id: UUID, server_id: UUID) -> Server:
         """Return one server.
@@ -256,10 +262,12 @@ class ServerService:
         return errors
 
 
-def _name(raw: object) -> str | None:
+def _shown_name(raw: object) -> str | None:
     name = raw.get("name") if isinstance(raw, Mapping) else None
-    return name.strip()[:100] if isinstance(name, str) else None
+    return name.strip()[:_SHOWN_NAME] if isinstance(name, str) else None
 
 
-def _names(rows: Iterable[object]) -> Iterable[tuple[int, str | None]]:
-    return ((position, _name(raw)) for position, raw in enumerate(rows))
+def _shown_errors(errors: Sequence[FieldError]) -> tuple[FieldError, ...]:
+    if len(errors) <= _SHOWN_ERRORS:
+        return tuple(errors)
+    return (*errors[: _SHOWN_ERRORS - 1], FieldError(errors[_SHOWN_ERRORS - 1].field, "is wrong, and so are others"))

@@ -109,10 +109,16 @@ class Settings(BaseModel):
         "8 to 4096 printable ASCII characters without spaces",
     )
     bootstrap_admin_email: str | None = _setting(
-        None, "Mail address of the first user of the dashboard.", "a mail address", max_length=254, pattern=r"^\S+@\S+$"
+        None,
+        "Mail address of the first user of the dashboard. Without effect yet: the dashboard's sign-in is not there.",
+        "a mail address",
+        max_length=254,
+        pattern=r"^\S+@\S+$",
     )
     bootstrap_admin_password: SecretStr | None = _setting(
-        None, "Password of the first user of the dashboard.", "at least 12 characters"
+        None,
+        "Password of the first user of the dashboard. Without effect yet: the dashboard's sign-in is not there.",
+        "at least 12 characters",
     )
     database: DatabaseSettings | None = _setting(
         None,

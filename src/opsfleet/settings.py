@@ -8,7 +8,7 @@ import base64
 import binascii
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -211,6 +211,14 @@ class Settings(BaseModel):
 
 def variable_of(name: str, field: FieldInfo) -> str:
     """Return the name of the variable that a field of `Settings` comes from."""
+def process_environment(
+    overrides: Mapping[str, str], *, defaults: Mapping[str, str], without: Collection[str] = ()
+) -> dict[str, str]:
+    """Return this process's environment less the variables `without`, over `defaults` and under `overrides`."""
+    own = {name: value for name, value in os.environ.items() if name not in without}
+    return {**defaults, **own, **overrides}
+
+
     extra = field.json_schema_extra
     own = extra.get("variable") if isinstance(extra, dict) else None
     return str(own) if own else f"FLEET_{name.upper()}"

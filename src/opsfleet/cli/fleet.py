@@ -1,8 +1,7 @@
 """How commands reach the fleet: settings, logs, and an event loop."""
 
-import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -10,7 +9,7 @@ import uvloop
 
 from opsfleet.app import Fleet, open_fleet, prepare_database
 from opsfleet.logs import configure_logging
-from opsfleet.settings import Settings
+from opsfleet.settings import Settings, process_environment
 
 Result = TypeVar("Result")
 
@@ -19,7 +18,7 @@ def load_settings(
     overrides: Mapping[str, str | None] | None = None,
     *,
     defaults: Mapping[str, str] | None = None,
-    without: Sequence[str] = (),
+    without: Collection[str] = (),
     level: str | None = None,
 ) -> Settings:
     """Read the settings from the environment, with a command's options on top, and set the logs up.
@@ -30,9 +29,8 @@ def load_settings(
         SettingsError: when one is unknown or out of range.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    environment = {name: value for name, value in os.environ.items() if name not in without}
-    merged = {**(defaults or {}), **environment, **given}
-    settings = Settings.from_environment(merged, is_terminal=sys.stderr.isatty())
+    environment = process_environment(given, defaults=defaults or {}, without=without)
+    settings = Settings.from_environment(environment, is_terminal=sys.stderr.isatty())
     configure_logging(settings.log_format, level or settings.log_level, sys.stderr)
     return settings
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 Network = IPv4Network | IPv6Network
 
 KEY_BYTES = 32
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DATABASE_PARTS = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")
 
 
@@ -171,7 +172,7 @@ class Settings(BaseModel):
             settings = cls(**values)
         except ValidationError as error:
             raise _wrong(cls, error, values) from None
-        settings._check(environ)
+        settings._check("DATABASE_URL" if parts is None else "POSTGRES_HOST")
         return settings
 
     @property
@@ -181,7 +182,7 @@ class Settings(BaseModel):
         assert key is not None
         return key
 
-    def _check(self, environ: Mapping[str, str]) -> None:
+    def _check(self, database_variable: str) -> None:
         """Check what concerns more than one value, or a secret's form."""
         if self.secret_key is not None and key_of(self.secret_key.get_secret_value()) is None:
             raise _unaccepted(type(self), "secret_key", None)
@@ -199,9 +200,10 @@ class Settings(BaseModel):
                 raise _unaccepted(type(self), name, str(path))
         if self.database is None:
             return
-        url = urlsplit(self.database.dsn)
-        if url.scheme not in {"postgresql", "postgres"}:
-            raise SettingsError("DATABASE_URL must look like postgresql://user:password@host:5432/database")
+        objection = _objection(self.database.dsn)
+        if objection is not None:
+            accepted = accepted_by(type(self).model_fields["database"])
+            raise SettingsError(f"{database_variable} is not accepted as it is: {objection}; accepted is {accepted}")
         if self.secret_key is None:
             raise SettingsError(
                 "FLEET_SECRET_KEY is not set; with an external database it must be "
@@ -209,8 +211,6 @@ class Settings(BaseModel):
             )
 
 
-def variable_of(name: str, field: FieldInfo) -> str:
-    """Return the name of the variable that a field of `Settings` comes from."""
 def process_environment(
     overrides: Mapping[str, str], *, defaults: Mapping[str, str], without: Collection[str] = ()
 ) -> dict[str, str]:
@@ -219,6 +219,8 @@ def process_environment(
     return {**defaults, **own, **overrides}
 
 
+def variable_of(name: str, field: FieldInfo) -> str:
+    """Return the name of the variable that a field of `Settings` comes from."""
     extra = field.json_schema_extra
     own = extra.get("variable") if isinstance(extra, dict) else None
     return str(own) if own else f"FLEET_{name.upper()}"
@@ -315,6 +317,21 @@ def _database_of_parts(given: Mapping[str, str]) -> str | None:
     if host.startswith("/"):
         return f"postgresql://{user}{password}@/{name}?host={quote(host)}&port={port}"
     return f"postgresql://{user}{password}@{f'[{host}]' if ':' in host else host}:{port}/{name}"
+
+
+def _objection(dsn: str) -> str | None:
+    """Return what stands against the address of a database, without showing any of it, or None."""
+    try:
+        url = urlsplit(dsn)
+        for host in url.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return "its host or port cannot be read (signs such as / and @ in a password are written %2F and %40)"
+    if url.scheme not in {"postgresql", "postgres"}:
+        return "it does not begin with postgresql://"
+    if not set(parse_qs(url.query).get("sslmode", ())) <= set(SSL_MODES):
+        return f"its sslmode is none of {', '.join(SSL_MODES)}"
+    return None
 
 
 def _wrong(cls: type[Settings], error: ValidationError, values: Mapping[str, Any]) -> SettingsError:

@@ -143,6 +143,45 @@ class TestDatabase:
         assert "postgresql://" in message
         assert "hunter2" not in message
 
+    @pytest.mark.parametrize("variable", ["DATABASE_URL", "DATABASE_URL_FILE"])
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "postgresql://fleet:hunter2@db:abc/ops",
+            "postgresql://fleet:hunter2@db:70000/ops",
+            "postgresql://fleet:hunter2@db:5432,other:abc/ops",
+            "postgresql://fleet:hunter2@[bad/ops",
+            "postgresql://fleet:hunter2/2@db/ops",
+            "postgresql://fleet:hunter2@db/ops?sslmode=bogus",
+            "hunter2",
+        ],
+    )
+    def test_a_malformed_address_is_refused_unseen(self, address: str, variable: str, tmp_path: Path) -> None:
+        (tmp_path / "address").write_text(address)
+        value = address if variable == "DATABASE_URL" else str(tmp_path / "address")
+        message = refusal({variable: value, "FLEET_SECRET_KEY": KEY})
+        assert "DATABASE_URL" in message
+        assert "postgresql://user:password@host:5432/database" in message
+        assert "hunter2" not in message
+        assert "bogus" not in message
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "postgres://fleet@db/ops",
+            "postgresql://fleet:p%2Fw@db1:5432,db2:5433/ops?sslmode=verify-full",
+            "postgresql://fleet@[fd00::5]:5432/ops",
+            "postgresql:///ops?host=/run/postgresql",
+        ],
+    )
+    def test_every_usual_form_of_an_address_is_accepted(self, address: str) -> None:
+        settings = Settings.from_environment({"DATABASE_URL": address, "FLEET_SECRET_KEY": KEY})
+        assert settings.database is not None
+        assert settings.database.dsn == address
+
+    def test_a_part_that_spoils_the_address_is_named(self) -> None:
+        assert "POSTGRES_HOST" in refusal({**EXTERNAL, "POSTGRES_HOST": "[bad"})
+
     def test_it_needs_a_key_and_the_refusal_says_how_to_make_one(self) -> None:
         message = refusal({"DATABASE_URL": "postgresql://fleet@db/ops"})
         assert "FLEET_SECRET_KEY" in message

@@ -33,25 +33,27 @@ class Finding:
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check settings, database, partitions, key, clock and workers; exits with 1 when something is wrong."""
-    findings = _examine()
+    try:
+        findings = _examine()
+    except SettingsError as error:
+        if not json:
+            raise
+        findings = [Finding("settings", False, str(error), "correct the environment variable")]
     if json:
         print_json({"findings": findings})
     else:
         out = console()
         for finding in findings:
             mark = "[green]ok  [/green]" if finding.ok else "[red]FAIL[/red]"
-            out.print(f"{mark}  {finding.name:<11} {finding.message}", highlight=False)
+            out.print(f"{mark}  {finding.name:<11} {finding.message}", highlight=False, soft_wrap=True)
             if finding.remedy:
-                out.print(f"      {'':<11} → {finding.remedy}", highlight=False)
+                out.print(f"      {'':<11} → {finding.remedy}", highlight=False, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
 def _examine() -> list[Finding]:
-    try:
-        settings = load_settings(level="critical")
-    except SettingsError as error:
-        return [Finding("settings", False, str(error), "correct the environment variable")]
+    settings = load_settings(level="critical")
     findings = [Finding("settings", True, f"data in {settings.data_dir}, role {settings.role}")]
     try:
         findings += uvloop.run(_examine_database(settings))

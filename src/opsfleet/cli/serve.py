@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 
 from opsfleet.app import build_application
 from opsfleet.cli.fleet import load_settings
@@ -28,19 +29,49 @@ def serve(
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then stop in good order; exits with 3 when the start fails."""
+    """Serve until SIGTERM or SIGINT, then stop in good order; raises what kept the application from starting."""
     server = Server(build_application(settings), settings)
     server.run()
     if not server.started:
         raise typer.Exit(3)
 
 
+class Startable:
+    """An application that keeps what kept it from starting, for the caller to tell, instead of logging it."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self.failure: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the application's whole life."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed = False
+
+        async def send_unless_failed(message: Message) -> None:
+            nonlocal failed
+            failed = message["type"] == "lifespan.startup.failed"
+            if not failed:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_unless_failed)
+        except Exception as error:
+            if failed:
+                self.failure = error
+                await send({"type": "lifespan.startup.failed", "message": ""})
+            raise
+
+
 class Server(uvicorn.Server):
     """Serves an application; `serving` is set once it takes requests."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self.application = Startable(app)
         config = uvicorn.Config(
-            app,
+            self.application,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -55,8 +86,13 @@ class Server(uvicorn.Server):
         self.serving = asyncio.Event()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Run the application's lifespan and begin to listen."""
-        await super().startup(sockets)
+        """Run the application's lifespan and begin to listen; raises what kept the application from starting."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            if self.application.failure is None:
+                raise
+            raise self.application.failure from None
         if self.started:
             self.serving.set()
 
@@ -64,7 +100,7 @@ class Server(uvicorn.Server):
         """Return the task that serves, once it takes requests; raises what kept it from that.
 
         Raises:
-            StartError: when it ended before it took any.
+            StartError: when it ended before it took any, though the application started.
         """
         serving = asyncio.create_task(self.serve(), name="server")
         ready = asyncio.create_task(self.serving.wait())

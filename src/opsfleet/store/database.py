@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import msgspec
@@ -87,12 +87,9 @@ class Database:
     async def listen(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a connection of the caller's own, for LISTEN or a lock that lives as long as it."""
         try:
-            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-                self._dsn, timeout=self._timeout, command_timeout=self._command_timeout
-            )
+            return await _connect(self._dsn, timeout=self._timeout, command_timeout=self._command_timeout)
         except _AWAY as error:
             raise DatabaseUnavailableError(f"the database is away: {_reason(error)}") from error
-        return connection
 
     async def close(self) -> None:
         """Close the pool, at once when the server does not answer."""
@@ -109,6 +106,7 @@ class Database:
                 if self._pool is None:
                     self._pool = await asyncpg.create_pool(
                         self._dsn,
+                        connect=_connect,
                         min_size=0,
                         max_size=self._size,
                         timeout=self._timeout,
@@ -118,6 +116,19 @@ class Database:
                         server_settings={"application_name": "opsfleet", "timezone": "UTC", "jit": "off"},
                     )
         return self._pool
+
+
+async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    """Connect, and say of an address that the driver or the server does not take what is accepted."""
+    try:
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*arguments, **options)
+    except (ValueError, asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError) as error:
+        # The driver's own words may hold parts of the address, and so the password.
+        raise DatabaseUnavailableError(
+            "the database's address, in DATABASE_URL or POSTGRES_*, is not accepted as it is; "
+            "accepted is postgresql://user:password@host:5432/database, with libpq's parameters behind it"
+        ) from error
+    return connection
 
 
 async def _prepare(connection: Connection) -> None:

@@ -67,8 +67,8 @@ async def register(request: Request, fleet: Fleet, caller: Admin) -> Response:
     status_code=201,
     operation_id="import_servers",
     summary="Register many servers, all or nothing",
-    description="Role: `fleet:admin`. Up to 100,000 servers and 64 MiB in one request. A wrong row is named in "
-    "`errors`, and then nothing is stored.",
+    description="Role: `fleet:admin`. Up to 100,000 servers and 64 MiB in one request. Every wrong row "
+    "is named in `errors`, and then nothing is stored.",
     responses={201: {"model": schemas.ImportResult}, **problems(400, 401, 403, 409, 413, 422, 503)},
     openapi_extra=body_of(schemas.ServerImport),
 )

@@ -14,18 +14,23 @@ from opsfleet.api.wire import health_check
 from opsfleet.app import Fleet
 from opsfleet.cli.fleet import with_fleet
 from opsfleet.cli.output import ago, complain, console, print_json, print_table, word
-from opsfleet.domain.errors import InvalidImportError
+from opsfleet.domain.errors import (
+    ChangedMeanwhileError,
+    FleetError,
+    InvalidImportError,
+    NotActiveError,
+    NotFoundError,
+)
 from opsfleet.domain.health import HealthCheck
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION
 from opsfleet.domain.servers import Server
+from opsfleet.services.health import CheckBrokeError
 from opsfleet.store.servers import Page, ServerFilter
 
 app = typer.Typer(help="List, add, import, show, check and remove servers.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help="Its name or id.")]
-
-MAX_REPORTED_ROWS = 20
 
 
 @app.command("list")
@@ -102,16 +107,24 @@ def add(
         "ca_certificate": _read(ca_file) if ca_file else None,
     }
 
-    async def run(fleet: Fleet) -> tuple[Server, HealthCheck]:
+    async def run(fleet: Fleet) -> tuple[Server, HealthCheck | FleetError]:
         server = await fleet.servers.register(DEFAULT_ORGANIZATION, raw)
-        return server, await fleet.health.check_now(DEFAULT_ORGANIZATION, server.id)
+        try:
+            check = await fleet.health.check_now(DEFAULT_ORGANIZATION, server.id)
+            return await fleet.servers.get(DEFAULT_ORGANIZATION, server.id), check
+        except (CheckBrokeError, ChangedMeanwhileError, NotActiveError, NotFoundError) as error:
+            return server, error
 
-    server, check = with_fleet(run)
+    server, found = with_fleet(run)
+    check = found if isinstance(found, HealthCheck) else None
     if json:
-        print_json({"server": server, "health_check": health_check(check)})
+        print_json({"server": server, "health_check": health_check(check) if check else None})
     else:
         console().print(f"Registered {server.name} ({server.id}).")
-        _print_check(check)
+        if check:
+            _print_check(check)
+    if check is None:
+        complain(f"{server.name} is registered, but was not checked yet: {found}")
 
 
 @app.command("import")
@@ -141,9 +154,9 @@ def import_servers(
         except InvalidImportError as error:
             progress.stop()
             complain(error.message)
-            for row in error.rows[:MAX_REPORTED_ROWS]:
-                for item in row.errors:
-                    complain(f"row {row.row} ({row.name or 'no name'}): {item.field}: {item.message}")
+            found = [(row, item) for row in error.rows for item in row.errors]
+            for row, item in found if len(found) > 1 else ():  # the only one was said already
+                complain(f"row {row.row} ({row.name or 'no name'}): {item.field}: {item.message}")
             raise typer.Exit(1) from None
     if json:
         print_json({"imported": imported})
@@ -202,7 +215,9 @@ def check(server: ServerArgument, json: JsonOption = False) -> None:
 
 @app.command()
 def remove(
-    server: ServerArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    server: ServerArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Remove a server and its history."""
     if not yes:
@@ -213,7 +228,11 @@ def remove(
         await fleet.servers.remove(DEFAULT_ORGANIZATION, found.id)
         return found
 
-    console().print(f"Removed {with_fleet(run).name}.")
+    removed = with_fleet(run)
+    if json:
+        print_json({"removed": removed})
+    else:
+        console().print(f"Removed {removed.name}.")
 
 
 def _print_check(check: HealthCheck) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from opsfleet.api.wire import MAX_BODY_BYTES, encode_cursor
 from tests.support.product import TOKEN, Product
-from tests.support.registry import SERVERS, row
+from tests.support.registry import CLOSED, SERVERS, row
 
 LAST = "01930f6e-7a00-7000-8000-000000000000"
 

@@ -3,23 +3,25 @@
 import asyncio
 import gc
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 
 from opsfleet.api.application import ALL_ROUTERS, SYSTEM_ROUTERS, create_application
 from opsfleet.api.dependencies import Services
-from opsfleet.api.metrics import metrics_registry
+from opsfleet.api.own_metrics import own_metrics
 from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.embedded import EmbeddedPostgres
 from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
 from opsfleet.services.access import AccessService
 from opsfleet.services.health import HealthService
 from opsfleet.services.maintenance import MaintenanceService
+from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.targets import TargetSource
@@ -30,6 +32,8 @@ from opsfleet.store.migrate import migrate
 from opsfleet.vault import Vault, load_or_create_secret_key
 from opsfleet.workers.health import FleetHealthWorker, start_health_worker, stop_health_worker
 from opsfleet.workers.maintenance import MaintenanceWorker
+from opsfleet.workers.metrics import FleetMetricsWorker, start_metrics_worker, stop_metrics_worker
+from opsfleet.workers.polling import Pacing
 from opsfleet.workers.publisher import StatisticsPublisher
 
 RESERVED_DESCRIPTORS = 500
@@ -49,6 +53,7 @@ class Fleet:
     engine: PollingEngine
     servers: ServerService
     health: HealthService
+    metrics: MetricsService
     workers: WorkerService
     maintenance: MaintenanceService
     vault: Vault
@@ -80,45 +85,65 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
         )
         engine = PollingEngine(limits, policy)
         stack.push_async_callback(engine.close)
+        maintenance = MaintenanceService(database)
         yield Fleet(
             settings=settings,
             database=database,
             engine=engine,
             servers=ServerService(database, vault, policy),
             health=HealthService(database, engine, vault),
+            metrics=MetricsService(database, engine, vault, maintenance),
             workers=WorkerService(database, settings.role),
-            maintenance=MaintenanceService(database),
+            maintenance=maintenance,
             vault=vault,
         )
 
 
 @asynccontextmanager
-async def run_workers(fleet: Fleet) -> AsyncIterator[FleetHealthWorker]:
-    """Run the workers of this process as long as the block."""
+async def run_workers(fleet: Fleet) -> AsyncIterator[Callable[[], dict[str, Any]]]:
+    """Run the workers of this process as long as the block; lends what returns their statistics."""
     settings = fleet.settings
-    worker = FleetHealthWorker(
-        source=TargetSource(fleet.database, fleet.vault),
-        engine=fleet.engine,
+    source = TargetSource(fleet.database, fleet.vault)
+    health = FleetHealthWorker(
+        source,
+        fleet.engine,
+        Pacing(
+            settings.health_interval, settings.health_batch_size, settings.health_batch_delay, settings.results_buffer
+        ),
         service=fleet.health,
-        interval=settings.health_interval,
-        batch_size=settings.health_batch_size,
-        batch_delay=settings.health_batch_delay,
-        buffer_capacity=settings.results_buffer,
     )
+    metrics = FleetMetricsWorker(
+        source,
+        fleet.engine,
+        Pacing(
+            settings.metrics_interval,
+            settings.metrics_batch_size,
+            settings.metrics_batch_delay,
+            settings.results_buffer,
+        ),
+        service=fleet.metrics,
+        maintenance=fleet.maintenance,
+    )
+
+    def statistics() -> dict[str, Any]:
+        return {"health_worker": health.get_stats(), "metrics_worker": metrics.get_stats()}
+
     publisher = StatisticsPublisher(
-        fleet.workers,
-        lambda: {"health_worker": worker.get_stats()},
-        shortest_interval=min(settings.health_interval, settings.metrics_interval),
+        fleet.workers, statistics, shortest_interval=min(settings.health_interval, settings.metrics_interval)
     )
     maintenance = MaintenanceWorker(fleet.maintenance)
-    await start_health_worker(worker)
+    source.start()
+    await start_health_worker(health)
+    await start_metrics_worker(metrics)
     publisher.start()
     maintenance.start()
     try:
-        yield worker
+        yield statistics
     finally:
         await maintenance.stop()
-        await stop_health_worker(worker)
+        await stop_metrics_worker(metrics)
+        await stop_health_worker(health)
+        await source.stop()
         await publisher.stop()
 
 
@@ -132,11 +157,10 @@ def build_application(settings: Settings) -> FastAPI:
             await prepare_database(fleet)
             statistics = None
             if settings.role != "api":
-                worker = await stack.enter_async_context(run_workers(fleet))
-                statistics = worker.get_stats
+                statistics = await stack.enter_async_context(run_workers(fleet))
             app.state.fleet = fleet
             app.state.services = _services(fleet)
-            app.state.metrics_registry = metrics_registry(statistics)
+            app.state.own_metrics = own_metrics(statistics)
             app.state.metrics_open = is_loopback(settings.host)
             # What lives from now on until the end is not worth another look by the collector.
             gc.collect()
@@ -162,6 +186,7 @@ def _services(fleet: Fleet) -> Services:
         access=AccessService(token.get_secret_value() if token else None),
         servers=fleet.servers,
         health=fleet.health,
+        metrics=fleet.metrics,
         workers=fleet.workers,
         readiness=ReadinessService(fleet.database, fleet.workers),
     )

@@ -25,6 +25,7 @@ from opsfleet.store.database import Database
 from opsfleet.store.health_checks import CheckToWrite
 from opsfleet.vault import Vault
 from opsfleet.workers.health import FleetHealthWorker, start_health_worker, stop_health_worker
+from opsfleet.workers.polling import Pacing
 from tests.support import rogue
 
 KEY = bytes(range(32))
@@ -39,12 +40,9 @@ class Watch:
         self.vault = Vault(KEY)
         self.servers = ServerService(database, self.vault, NetworkPolicy(http_allow=engine._policy._http_allow))
         self.health = HealthService(database, engine, self.vault)
-        self.worker = FleetHealthWorker(
-            source=TargetSource(database, self.vault),
-            engine=engine,
-            service=self.health,
-            **{"interval": 3600.0, "batch_size": 10, "batch_delay": 0.0, "buffer_capacity": 10_000, **settings},
-        )
+        pacing = {"interval": 3600.0, "batch_size": 10, "batch_delay": 0.0, "buffer_capacity": 10_000, **settings}
+        self.source = TargetSource(database, self.vault)
+        self.worker = FleetHealthWorker(self.source, engine, Pacing(**pacing), service=self.health)
 
     async def add(self, name: str, api_url: str, **more: Any) -> UUID:
         row = {"name": name, "hostname": name, "api_url": api_url, "api_token": "simulated-token", **more}
@@ -52,7 +50,7 @@ class Watch:
 
     async def cycle(self) -> None:
         """Run one cycle and wait until its results are stored."""
-        await self.worker._guarded_cycle()
+        await self.worker._guarded_cycle(datetime.now(UTC))
         await self.worker._buffer.settled()
 
     async def row(self, server_id: UUID) -> Any:
@@ -79,9 +77,11 @@ class Watch:
 async def watching(database: Database, engine: PollingEngine, **settings: Any) -> AsyncIterator[Watch]:
     watch = Watch(database, engine, **settings)
     await watch.worker.initialize()
+    watch.source.start()
     try:
         yield watch
     finally:
+        await watch.source.stop()
         await stop_health_worker(watch.worker)
 
 
@@ -207,11 +207,11 @@ async def test_a_server_that_changed_during_its_check_gets_no_row(watch: Watch, 
 async def test_servers_added_and_removed_are_noticed_by_the_next_cycle(watch: Watch, agents: SimulatedFleet) -> None:
     await watch.cycle()
     first = await watch.add("first", agents.url(0))
-    await _until(lambda: _truth(watch.worker._source._changed))
+    await _until(lambda: _truth(watch.source._changed))
     await watch.cycle()
     assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 1
     await watch.servers.remove(DEFAULT_ORGANIZATION, first)
-    await _until(lambda: _truth(watch.worker._source._changed))
+    await _until(lambda: _truth(watch.source._changed))
     await watch.cycle()
     assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 1
     assert watch.engine.connections == 0, "the connection to a removed server is not kept"
@@ -236,7 +236,7 @@ async def test_results_survive_a_database_that_is_away_in_mid_cycle(
     monkeypatch.setattr(health_checks, "write", failing)
     away.set()
     with structlog.testing.capture_logs() as logs:
-        await watch.worker._guarded_cycle()
+        await watch.worker._guarded_cycle(datetime.now(UTC))
         await tried.wait()
         assert watch.worker.get_stats()["results_buffered"] == 20
         assert len(await watch.fetch("SELECT 1 FROM server_health_checks")) == 20
@@ -364,7 +364,7 @@ async def test_a_suspect_cycle_is_recorded_and_changes_no_health(watch: Watch, a
     await watch.servers.change(DEFAULT_ORGANIZATION, ids[0], {"api_url": "http://127.200.0.1:9"})
     for number, server_id in enumerate(ids):
         await watch.servers.change(DEFAULT_ORGANIZATION, server_id, {"api_url": f"http://127.{200 + number % 2}.0.1:9"})
-    watch.worker._source._note_change()
+    watch.source._note_change()
     with structlog.testing.capture_logs() as logs:
         await watch.cycle()
     rows = await watch.fetch("SELECT health_status, last_health_check_at FROM managed_servers")
@@ -471,7 +471,7 @@ async def test_a_cycle_that_breaks_is_counted_and_the_next_one_works(
         raise RuntimeError("no such thing")
 
     with monkeypatch.context() as patched, structlog.testing.capture_logs() as logs:
-        patched.setattr(watch.worker._source, "current", broken)
+        patched.setattr(watch.source, "current", broken)
         await watch.cycle()
     assert watch.worker.get_stats()["cycles_failed"] == 1
     assert any("Health cycle failed: no such thing" in entry["event"] for entry in logs)

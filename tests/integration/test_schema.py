@@ -13,6 +13,7 @@ from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.store import partitions
 from opsfleet.store.database import Database
 from opsfleet.store.migrate import MigrationError, current_revision, known_revisions, migrate, newest_revision
+from opsfleet.store.partitions import PartitionedTable
 
 SCHEMA = """
 SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '')
@@ -125,7 +126,8 @@ async def test_making_a_partition_waits_for_a_writer_only_in_short_tries(databas
         transaction = writer.transaction()
         await transaction.start()
         await insert(writer, datetime(2040, 1, 1, tzinfo=UTC))
-        making = asyncio.create_task(partitions.ensure(database, "server_health_checks", [Month(2041, 1)]))
+        table = PartitionedTable("server_health_checks")
+        making = asyncio.create_task(partitions.ensure(database, table, [Month(2041, 1)]))
         async with database.connection() as other:
             # While the maker queues for its lock, others can write between its tries.
             for _ in range(3):

@@ -47,7 +47,7 @@ def create_application(
     routers: tuple[APIRouter, ...] = ALL_ROUTERS,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
-    """Return the application; its `state` gets `services`, `metrics_registry` and `metrics_open` before it serves."""
+    """Return the application; its `state` gets `services`, `own_metrics` and `metrics_open` before it serves."""
     app = FastAPI(
         title="Ops-Center Fleet",
         version=__version__,

@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 from opsfleet.domain.access import Caller, Role
 from opsfleet.services.access import AccessService
 from opsfleet.services.health import HealthService
+from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.workers import WorkerService
@@ -21,6 +22,7 @@ class Services:
     access: AccessService
     servers: ServerService
     health: HealthService
+    metrics: MetricsService
     workers: WorkerService
     readiness: ReadinessService
 

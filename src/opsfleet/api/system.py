@@ -58,4 +58,4 @@ async def metrics(request: Request) -> Response:
     """Show the control plane's own metrics."""
     if not request.app.state.metrics_open:
         caller(request, None).require(Role.ADMIN)
-    return Response(generate_latest(request.app.state.metrics_registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(request.app.state.own_metrics), media_type=CONTENT_TYPE_LATEST)

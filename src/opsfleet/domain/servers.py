@@ -17,6 +17,13 @@ class ServerStatus(StrEnum):
     MAINTENANCE = "maintenance"
 
 
+class ServerKind(StrEnum):
+    """What answers at a server's `api_url`: something that speaks the agent contract, or Prometheus' node_exporter."""
+
+    AGENT = "agent"
+    NODE_EXPORTER = "node_exporter"
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """One managed server, as everybody of its organization may see it."""
@@ -31,6 +38,7 @@ class Server:
     version: str | None
     region: str | None
     environment: str | None
+    kind: ServerKind
     status: ServerStatus
     health_status: HealthStatus | None
     last_seen_at: datetime | None

@@ -62,6 +62,8 @@ class HealthCycle:
         else:
             self.counts[check.status] += 1
             server.checked_at = outcome.at
+            if check.answered:
+                server.seen_at = outcome.at
             self._pass_on(CheckToWrite(check, server.revision, server.health, server.version), check)
         self._remaining -= 1
         if not self._remaining:

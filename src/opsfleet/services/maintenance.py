@@ -4,12 +4,17 @@ from datetime import UTC, datetime
 
 import structlog
 
-from opsfleet.domain.partitions import months_to_keep_ready
-from opsfleet.store import facts, health_checks, partitions, removed_servers
+from opsfleet.domain.partitions import Month, months_to_keep_ready
+from opsfleet.store import facts, health_checks, metrics, partitions, removed_servers
 from opsfleet.store.database import Database
 from opsfleet.store.facts import DatabaseFacts
+from opsfleet.store.partitions import PartitionedTable
 
-PARTITIONED = (health_checks.TABLE,)
+PARTITIONED = (
+    PartitionedTable(health_checks.TABLE),
+    metrics.SERVER_METRICS,
+    metrics.FLEET_METRICS,
+)
 
 _PURGE_AT_ONCE = 100
 
@@ -30,7 +35,7 @@ class MaintenanceService:
         made: list[str] = []
         for table in PARTITIONED:
             async with self._database.connection() as connection:
-                strays = await partitions.stray_months(connection, table)
+                strays = await partitions.stray_months(connection, table.name)
             months = sorted({*months_to_keep_ready(now or datetime.now(UTC)), *strays})
             for created in await partitions.ensure(self._database, table, months):
                 made.append(created.name)
@@ -43,16 +48,30 @@ class MaintenanceService:
                     )
         return made
 
+    async def repair_current_month(self, now: datetime | None = None) -> None:
+        """Make this month's partitions again where somebody dropped them, and say so; nothing is lost meanwhile."""
+        month = Month.of(now or datetime.now(UTC))
+        for table in PARTITIONED:
+            async with self._database.connection() as connection:
+                present = await partitions.existing(connection, table.name)
+            missing = [name for name in table.parts(month) if name not in present]
+            for name in missing:
+                logger.error(
+                    f"PARTITION MISSING: {name} does not exist!", event_kind="partition_missing", partition=name
+                )
+            if missing:
+                await self.ensure_partitions(now)
+
     async def missing_partitions(self, now: datetime | None = None) -> tuple[list[str], bool]:
         """Return the partitions that should be there and are not, and whether rows lie in a default partition."""
         missing: list[str] = []
         strays = False
         for table in PARTITIONED:
             async with self._database.connection() as connection:
-                present = await partitions.existing(connection, table)
-                strays = strays or bool(await partitions.stray_months(connection, table))
-            wanted = [month.partition(table) for month in months_to_keep_ready(now or datetime.now(UTC))]
-            missing += [name for name in wanted if name not in present]
+                present = await partitions.existing(connection, table.name)
+                strays = strays or bool(await partitions.stray_months(connection, table.name))
+            for month in months_to_keep_ready(now or datetime.now(UTC)):
+                missing += [name for name in table.parts(month) if name not in present]
         return missing, strays
 
     async def facts(self) -> DatabaseFacts:

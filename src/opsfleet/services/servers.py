@@ -216,6 +216,8 @@ class ServerService:
             wrong = 0
             for start in range(0, len(ids), _ROWS_AT_ONCE):
                 for row in await targets.select(connection, ids[start : start + _ROWS_AT_ONCE]):
+                    if row.api_token_ciphertext is None:
+                        continue
                     try:
                         self._vault.decrypt(row.api_token_ciphertext, context=row.id.bytes)
                     except VaultError:

@@ -28,16 +28,30 @@ logger = structlog.get_logger(__name__)
 class PolledServer:
     """One active server as the workers know it: its target, its revision, and what is known of its health."""
 
-    __slots__ = ("checked_at", "health", "id", "name", "network", "organization_id", "revision", "target", "version")
+    __slots__ = (
+        "checked_at",
+        "health",
+        "id",
+        "kind",
+        "name",
+        "network",
+        "organization_id",
+        "revision",
+        "seen_at",
+        "target",
+        "version",
+    )
 
     def __init__(self, row: TargetRow, target: Target) -> None:
         self.id = row.id
         self.organization_id = row.organization_id
         self.name = row.name
+        self.kind = row.kind
         self.revision = row.revision
         self.version = row.version
         self.health: HealthStatus | None = row.health_status
         self.checked_at = row.last_health_check_at.timestamp() if row.last_health_check_at else 0.0
+        self.seen_at = row.last_seen_at.timestamp() if row.last_seen_at else 0.0
         self.target = target
         self.network = network_of(target.host)
 
@@ -49,7 +63,8 @@ def polled_server(row: TargetRow, vault: Vault) -> PolledServer:
         VaultError: when the token cannot be decrypted with our key.
     """
     url = parse_api_url(row.api_url)
-    token = vault.decrypt(row.api_token_ciphertext, context=row.id.bytes)
+    sealed = row.api_token_ciphertext
+    token = vault.decrypt(sealed, context=row.id.bytes) if sealed is not None else ""
     target = Target(row.id, url.host, url.port, url.tls, url.path_prefix, token, row.ca_certificate)
     return PolledServer(row, target)
 

@@ -35,6 +35,10 @@ class PartitionedTable:
         return [name, *(f"{name}_{period}" for period in self.periods)]
 
 
+class MissingPartitionError(Exception):
+    """A month's partition lacks the part of a period, so a row of that period has no place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """A partition that was made, and how many rows were moved into it from the default partition."""

@@ -4,7 +4,13 @@ from uuid import UUID
 
 from opsfleet.store.database import Connection
 
-_HISTORY = ("server_health_checks", "health_transitions")
+_HISTORY = (
+    "server_health_checks",
+    "health_transitions",
+    "unmonitored_periods",
+    "server_metrics_aggregated",
+    "server_last_collections",
+)
 
 
 async def select(connection: Connection, limit: int) -> list[UUID]:

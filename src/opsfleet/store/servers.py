@@ -9,12 +9,13 @@ import asyncpg
 
 from opsfleet.domain.errors import NameTakenError
 from opsfleet.domain.health import HealthStatus
-from opsfleet.domain.servers import Server, ServerStatus
+from opsfleet.domain.servers import Server, ServerKind, ServerStatus
 from opsfleet.store.database import Connection
 
 _COLUMNS = (
-    "id, organization_id, name, description, hostname, api_url, ca_certificate, version, region, environment, status, "
-    "health_status, last_seen_at, last_health_check_at, unreachable_since, tags, metadata, created_at, updated_at"
+    "id, organization_id, name, description, hostname, api_url, ca_certificate, version, region, environment, kind, "
+    "status, health_status, last_seen_at, last_health_check_at, unreachable_since, tags, metadata, created_at, "
+    "updated_at"
 )
 
 SORTS = {
@@ -280,6 +281,7 @@ def _server(row: "asyncpg.Record") -> Server:
         version=row["version"],
         region=row["region"],
         environment=row["environment"],
+        kind=ServerKind(row["kind"]),
         status=ServerStatus(row["status"]),
         health_status=HealthStatus(health) if health else None,
         last_seen_at=row["last_seen_at"],

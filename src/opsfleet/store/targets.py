@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from opsfleet.domain.health import HealthStatus
+from opsfleet.domain.servers import ServerKind
 from opsfleet.store.database import Connection
 
 CHANGES = "fleet_registry"
@@ -27,18 +28,20 @@ class TargetRow:
     revision: int
     organization_id: UUID
     name: str
+    kind: ServerKind
     api_url: str
-    api_token_ciphertext: bytes = field(repr=False)
+    api_token_ciphertext: bytes | None = field(repr=False)
     ca_certificate: str | None = field(repr=False)
     version: str | None
     health_status: HealthStatus | None
     last_health_check_at: datetime | None
+    last_seen_at: datetime | None
 
 
 _REVISION = "(extract(epoch FROM updated_at) * 1000000)::bigint AS revision"
 _COLUMNS = (
-    f"id, {_REVISION}, organization_id, name, api_url, api_token_ciphertext, ca_certificate, version, health_status, "
-    "last_health_check_at"
+    f"id, {_REVISION}, organization_id, name, kind, api_url, api_token_ciphertext, ca_certificate, version, "
+    "health_status, last_health_check_at, last_seen_at"
 )
 
 
@@ -85,10 +88,12 @@ def _target(row: Any) -> TargetRow:
         revision=row["revision"],
         organization_id=row["organization_id"],
         name=row["name"],
+        kind=ServerKind(row["kind"]),
         api_url=row["api_url"],
         api_token_ciphertext=row["api_token_ciphertext"],
         ca_certificate=row["ca_certificate"],
         version=row["version"],
         health_status=HealthStatus(health) if health else None,
         last_health_check_at=row["last_health_check_at"],
+        last_seen_at=row["last_seen_at"],
     )

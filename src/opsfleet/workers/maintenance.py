@@ -36,8 +36,8 @@ class MaintenanceWorker:
             self._task = None
 
     async def _run(self) -> None:
-        async for number in ticks(PURGE_SECONDS):
-            if number == 0:
+        async for tick in ticks(PURGE_SECONDS):
+            if tick.number == 0:
                 continue
             try:
                 if time.monotonic() - self._partitions_at >= PARTITIONS_SECONDS:

@@ -10,7 +10,7 @@ from opsfleet.workers.schedule import ticks
 
 async def test_ticks_are_numbered_and_the_first_comes_at_once() -> None:
     seen = []
-    async for number in ticks(0.01):
+    async for number, _ in ticks(0.01):
         seen.append(number)
         if len(seen) == 4:
             break
@@ -22,7 +22,7 @@ async def test_ticks_that_passed_meanwhile_are_left_out_and_the_grid_is_kept() -
     loop = asyncio.get_running_loop()
     start = loop.time()
     moments = []
-    async for number in ticks(0.05):
+    async for number, _ in ticks(0.05):
         moments.append((number, loop.time() - start))
         if number == 0:
             time.sleep(0.12)  # noqa: ASYNC251 - the process does not run
@@ -35,7 +35,7 @@ async def test_ticks_that_passed_meanwhile_are_left_out_and_the_grid_is_kept() -
 
 async def test_a_jump_of_the_wall_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    async for number in ticks(0.01):
+    async for number, _ in ticks(0.01):
         seen.append(number)
         monkeypatch.setattr(time, "time", lambda: -1e9 if len(seen) % 2 else 1e12)
         if len(seen) == 4:

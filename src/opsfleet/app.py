@@ -162,13 +162,21 @@ def build_application(settings: Settings) -> FastAPI:
             app.state.services = _services(fleet)
             app.state.own_metrics = own_metrics(statistics)
             app.state.metrics_open = is_loopback(settings.host)
-            # What lives from now on until the end is not worth another look by the collector.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 50)
+            spare_the_collector()
             yield
 
     return create_application(SYSTEM_ROUTERS if settings.role == "worker" else ALL_ROUTERS, lifespan)
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look less often, and never again at what lives from now on until the end.
+
+    Results are made by the ten thousand and freed by their counts; looking for cycles among them took a third of the
+    processor time of a metrics cycle.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def prepare_database(fleet: Fleet) -> str:

@@ -146,7 +146,10 @@ def fell(before: Counters, now: Counters) -> bool:
 
 def carried_on(before: Counters, now: Counters) -> Counters:
     """Return the raw values to remember: a value that is missing now is kept, so that nothing is lost meanwhile."""
-    if None not in now:
+    for old, new in zip(before, now, strict=True):
+        if new is None and old is not None:
+            break
+    else:
         return now
     return before._replace(**{name: new for name, new in now._asdict().items() if new is not None})
 

@@ -75,6 +75,11 @@ class PollingWorker(ABC, Generic[Item]):
             interval = self._pacing.interval
             logger.info(f"Fleet {self.subject} worker started ({interval:g}s interval)", interval=interval)
 
+    async def run_cycle(self, scheduled: datetime) -> None:
+        """Run one cycle that was to begin at `scheduled` (UTC), and wait until its results are written or given up."""
+        await self._guarded_cycle(scheduled)
+        await self._buffer.settled()
+
     async def stop(self) -> None:
         """Launch nothing more and end a cycle under way: what it has found so far is written by `cleanup`.
 

@@ -59,9 +59,7 @@ class Collecting:
 
     async def cycle(self, at: datetime, worker: FleetMetricsWorker | None = None) -> None:
         """Run one cycle that was to begin at `at`, and wait until its results are stored."""
-        worker = worker or self.worker
-        await worker._guarded_cycle(at)
-        await worker._buffer.settled()
+        await (worker or self.worker).run_cycle(at)
 
     async def fetch(self, query: str, *values: Any) -> list[Any]:
         """Return the rows of a query."""

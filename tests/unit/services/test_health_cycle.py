@@ -6,6 +6,7 @@ import pytest
 
 from opsfleet.domain.health import HealthStatus
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION, new_id
+from opsfleet.domain.servers import ServerKind
 from opsfleet.polling import Fault, FaultKind, Outcome, Target
 from opsfleet.services.health_cycle import HealthCycle
 from opsfleet.services.targets import PolledServer
@@ -23,11 +24,13 @@ def server(number: int) -> PolledServer:
         revision=1,
         organization_id=DEFAULT_ORGANIZATION,
         name=f"s-{number}",
+        kind=ServerKind.AGENT,
         api_url=f"http://{host}",
         api_token_ciphertext=b"",
         ca_certificate=None,
         health_status=HealthStatus.HEALTHY,
         last_health_check_at=None,
+        last_seen_at=None,
         version=None,
     )
     return PolledServer(row, Target(server_id, host, 80, tls=False))

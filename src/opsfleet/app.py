@@ -19,6 +19,7 @@ from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.embedded import EmbeddedPostgres
 from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
 from opsfleet.services.access import AccessService
+from opsfleet.services.costs import CostService
 from opsfleet.services.health import HealthService
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
@@ -54,6 +55,7 @@ class Fleet:
     servers: ServerService
     health: HealthService
     metrics: MetricsService
+    costs: CostService
     workers: WorkerService
     maintenance: MaintenanceService
     vault: Vault
@@ -93,6 +95,7 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
             servers=ServerService(database, vault, policy),
             health=HealthService(database, engine, vault),
             metrics=MetricsService(database, engine, vault, maintenance),
+            costs=CostService(database),
             workers=WorkerService(database, settings.role),
             maintenance=maintenance,
             vault=vault,
@@ -195,6 +198,7 @@ def _services(fleet: Fleet) -> Services:
         servers=fleet.servers,
         health=fleet.health,
         metrics=fleet.metrics,
+        costs=fleet.costs,
         workers=fleet.workers,
         readiness=ReadinessService(fleet.database, fleet.workers),
     )

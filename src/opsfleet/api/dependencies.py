@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 
 from opsfleet.domain.access import Caller, Role
 from opsfleet.services.access import AccessService
+from opsfleet.services.costs import CostService
 from opsfleet.services.health import HealthService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
@@ -23,6 +24,7 @@ class Services:
     servers: ServerService
     health: HealthService
     metrics: MetricsService
+    costs: CostService
     workers: WorkerService
     readiness: ReadinessService
 

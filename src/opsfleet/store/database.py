@@ -84,6 +84,12 @@ class Database:
                 raise
             raise DatabaseUnavailableError(f"the database asks to try again: {_reason(error)}") from error
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """Lend a connection whose queries, all reads, see the same state of the database."""
+        async with self.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
     async def listen(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a connection of the caller's own, for LISTEN or a lock that lives as long as it."""
         try:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from opsfleet import __version__
-from opsfleet.cli import demo, doctor, migrate, serve, servers, simulate, status
+from opsfleet.cli import costs, demo, doctor, migrate, serve, servers, simulate, status
 from opsfleet.cli.output import complain
 from opsfleet.domain.errors import FleetError
 from opsfleet.embedded import EmbeddedPostgresError
@@ -44,6 +44,7 @@ app.command()(migrate.migrate)
 app.command()(doctor.doctor)
 app.add_typer(servers.app, name="servers")
 app.command()(status.status)
+app.add_typer(costs.app, name="costs")
 app.command()(simulate.simulate)
 
 

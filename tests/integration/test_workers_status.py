@@ -35,6 +35,17 @@ async def test_the_status_has_the_promised_keys_and_counts(dsn: str, agents: Any
         assert datetime.fromisoformat(status["timestamp"]).tzinfo is not None
 
 
+async def test_the_metrics_worker_has_its_half(dsn: str, agents: Any) -> None:
+    async with running_product(dsn, health_interval=1, metrics_interval=1) as product:
+        await product.register("good", agents.url(0))
+        status = await product.until(STATUS, lambda body: body["metrics_worker"].get("collections_successful", 0) >= 2)
+        metrics = status["metrics_worker"]
+        assert set(metrics) >= METRICS_KEYS | {"cycles_skipped", "lag_seconds", "results_buffered", "results_dropped"}
+        assert (metrics["running"], metrics["interval_seconds"], metrics["success_rate"]) == (True, 1, 100.0)
+        assert metrics["total_metrics_collected"] >= 2 * 8
+        assert datetime.fromisoformat(metrics["last_run"]).tzinfo is not None
+
+
 async def test_another_process_answers_for_the_worker_and_notices_its_end(dsn: str) -> None:
     async with running_product(dsn, role="api") as api:
         status = await api.get(STATUS)

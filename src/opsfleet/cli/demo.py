@@ -27,7 +27,8 @@ from opsfleet.vault import token_hash
 CHILD_SECONDS = 20.0
 """How long the simulated fleet and the agent may take to start, and to stop."""
 
-DEMO_INTERVAL = "5"
+DEMO_HEALTH_INTERVAL = "5"
+DEMO_METRICS_INTERVAL = "15"
 
 _DATABASE = (
     "DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD",
@@ -52,7 +53,8 @@ def demo(
             Path(folder).chmod(0o711)
             overrides["FLEET_DATA_DIR"] = str(Path(folder) / "data")
         defaults = {
-            "FLEET_HEALTH_INTERVAL": DEMO_INTERVAL,
+            "FLEET_HEALTH_INTERVAL": DEMO_HEALTH_INTERVAL,
+            "FLEET_METRICS_INTERVAL": DEMO_METRICS_INTERVAL,
             "FLEET_PORT": str(port or _free_port(8080)),
             "FLEET_LOG_FORMAT": "console",
         }

@@ -69,22 +69,24 @@ def _render(found: Mapping[str, Any]) -> RenderableType:
     parts = [word(name).append(f" {count}", style="default") for name, count in found["by_health"].items()]
     line.append(Text("  ").join(parts))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("WORKER", "RUNNING", "LAST RUN", "TOOK", "SUCCESS", "CHECKS", "LAG", "WAITING", "DROPPED"):
+    for column in ("WORKER", "RUNNING", "LAST RUN", "TOOK", "SUCCESS", "POLLS", "LAG", "WAITING", "DROPPED"):
         table.add_column(column)
-    worker = found.get("health_worker")
-    if worker is None:
-        table.add_row("health", Text("no", style="red"), *["-"] * 7)
-    else:
-        took = worker["last_duration_seconds"]
-        table.add_row(
-            "health",
-            Text("yes", style="green") if worker["running"] else Text("no", style="red"),
-            (worker["last_run"] or "-")[:19].replace("T", " "),
-            f"{took:.2f} s" if took is not None else "-",
-            f"{worker['success_rate']} %",
-            str(worker["checks_performed"]),
-            f"{worker['lag_seconds']:.2f} s",
-            str(worker["results_buffered"]),
-            str(worker["results_dropped"]),
-        )
+    for subject, polls in (("health", "checks_performed"), ("metrics", "collections_performed")):
+        table.add_row(subject, *_worker_cells(found.get(f"{subject}_worker"), polls))
     return Group(line, "", table)
+
+
+def _worker_cells(worker: Mapping[str, Any] | None, polls: str) -> list[str | Text]:
+    if worker is None:
+        return [Text("no", style="red"), *["-"] * 7]
+    took = worker["last_duration_seconds"]
+    return [
+        Text("yes", style="green") if worker["running"] else Text("no", style="red"),
+        (worker["last_run"] or "-")[:19].replace("T", " "),
+        f"{took:.2f} s" if took is not None else "-",
+        f"{worker['success_rate']} %",
+        str(worker[polls]),
+        f"{worker['lag_seconds']:.2f} s",
+        str(worker["results_buffered"]),
+        str(worker["results_dropped"]),
+    ]

@@ -16,6 +16,7 @@ from opsfleet.api.application import ALL_ROUTERS, SYSTEM_ROUTERS, create_applica
 from opsfleet.api.dependencies import Services
 from opsfleet.api.own_metrics import own_metrics
 from opsfleet.domain.errors import DatabaseUnavailableError
+from opsfleet.domain.uptime import gap_after
 from opsfleet.embedded import EmbeddedPostgres
 from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
 from opsfleet.services.access import AccessService
@@ -26,6 +27,7 @@ from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.targets import TargetSource
+from opsfleet.services.uptime import UptimeService
 from opsfleet.services.workers import WorkerService
 from opsfleet.settings import Settings
 from opsfleet.store.database import Database
@@ -54,6 +56,7 @@ class Fleet:
     engine: PollingEngine
     servers: ServerService
     health: HealthService
+    uptime: UptimeService
     metrics: MetricsService
     costs: CostService
     workers: WorkerService
@@ -88,12 +91,14 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
         engine = PollingEngine(limits, policy)
         stack.push_async_callback(engine.close)
         maintenance = MaintenanceService(database)
+        gap = gap_after(settings.health_interval)
         yield Fleet(
             settings=settings,
             database=database,
             engine=engine,
             servers=ServerService(database, vault, policy),
-            health=HealthService(database, engine, vault),
+            health=HealthService(database, engine, vault, gap_after=gap),
+            uptime=UptimeService(database, gap),
             metrics=MetricsService(database, engine, vault, maintenance),
             costs=CostService(database),
             workers=WorkerService(database, settings.role),
@@ -197,6 +202,7 @@ def _services(fleet: Fleet) -> Services:
         access=AccessService(token.get_secret_value() if token else None),
         servers=fleet.servers,
         health=fleet.health,
+        uptime=fleet.uptime,
         metrics=fleet.metrics,
         costs=fleet.costs,
         workers=fleet.workers,

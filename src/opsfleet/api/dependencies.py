@@ -13,6 +13,7 @@ from opsfleet.services.health import HealthService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
 from opsfleet.services.servers import ServerService
+from opsfleet.services.uptime import UptimeService
 from opsfleet.services.workers import WorkerService
 
 
@@ -23,6 +24,7 @@ class Services:
     access: AccessService
     servers: ServerService
     health: HealthService
+    uptime: UptimeService
     metrics: MetricsService
     costs: CostService
     workers: WorkerService

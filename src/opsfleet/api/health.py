@@ -1,7 +1,7 @@
 """Health checks over HTTP: now, their history, and changes of health."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -11,6 +11,7 @@ from opsfleet.api.dependencies import Fleet, Operator, Viewer
 from opsfleet.api.errors import problems
 from opsfleet.api.wire import decode_cursor, encode_cursor, health_check, json_response, moment_of
 from opsfleet.domain.errors import FieldError, InvalidError
+from opsfleet.domain.uptime import Uptime
 
 router = APIRouter(prefix="/api/v1/fleet/servers/{server_id}", tags=["health"])
 
@@ -38,7 +39,8 @@ async def check_now(server_id: UUID, fleet: Fleet, caller: Operator) -> Response
     "/health-history",
     operation_id="list_health_checks",
     summary="List a server's health checks, newest first",
-    description="Role: `fleet:viewer`.",
+    description="Role: `fleet:viewer`. Also the uptime over the range: the share of the monitored time in which the "
+    "server was healthy or degraded. Time in which nobody checked it is counted apart.",
     responses={200: {"model": schemas.HealthHistory}, **problems(401, 403, 404, 422, 503)},
 )
 async def history(
@@ -55,8 +57,10 @@ async def history(
     found = await fleet.health.history(
         caller.organization_id, server_id, start=since, end=until, before=_before(cursor), limit=limit + 1
     )
+    uptime = await fleet.uptime.of_server(caller.organization_id, server_id, start=since, end=until)
     return json_response(
         {
+            "uptime": _uptime(uptime),
             "items": [health_check(check) for check in found[:limit]],
             "next_cursor": encode_cursor(found[limit - 1].timestamp.isoformat()) if len(found) > limit else None,
         }
@@ -101,6 +105,15 @@ def _range(start: str | None, end: str | None) -> tuple[datetime, datetime]:
     if since > until:
         raise InvalidError([FieldError("start", "must not be after end")])
     return since, until
+
+
+def _uptime(found: Uptime) -> dict[str, Any]:
+    return {
+        "start": found.start,
+        "end": found.end,
+        "uptime_percent": None if found.percent is None else round(found.percent, 4),
+        "seconds": {name: spent.total_seconds() for name, spent in found.spent.items()},
+    }
 
 
 def _before(cursor: str | None) -> datetime | None:

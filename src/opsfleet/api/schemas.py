@@ -186,9 +186,46 @@ class ServerList(BaseModel):
     total: int | None = None
 
 
-class HealthHistory(BaseModel):
-    """One page of health checks, newest first."""
+class SecondsByHealth(BaseModel):
+    """The seconds of a range in each health, and those in which nobody checked; together they are the range."""
 
+    healthy: float
+    degraded: float
+    critical: float
+    unreachable: float
+    unmonitored: float
+
+
+class UptimeResource(BaseModel):
+    """How long a server was up. `uptime_percent` is of the monitored time, and null when there is none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "start": "2026-01-25T14:30:00Z",
+                "end": "2026-01-26T14:30:00Z",
+                "uptime_percent": 99.8744,
+                "seconds": {
+                    "healthy": 85_800.0,
+                    "degraded": 60.0,
+                    "critical": 0.0,
+                    "unreachable": 108.0,
+                    "unmonitored": 432.0,
+                },
+            }
+        }
+    )
+
+    start: datetime
+    end: datetime
+    uptime_percent: float | None
+    seconds: SecondsByHealth
+
+
+class HealthHistory(BaseModel):
+    """One page of health checks, newest first, and the uptime over the whole range."""
+
+    uptime: UptimeResource
     items: list[HealthCheckResource]
     next_cursor: str | None
 

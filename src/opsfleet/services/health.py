@@ -1,7 +1,7 @@
 """Health: checking a server now, and recording what checks found."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -28,12 +28,18 @@ class CheckBrokeError(FleetError):
 
 
 class HealthService:
-    """Checks servers on request and records results, one at a time or in batches."""
+    """Checks servers on request and records results, one at a time or in batches.
 
-    def __init__(self, database: Database, engine: PollingEngine, vault: Vault) -> None:
+    When a check on request comes longer than `gap_after` after the one before, nobody looked in between.
+    """
+
+    def __init__(
+        self, database: Database, engine: PollingEngine, vault: Vault, *, gap_after: timedelta | None = None
+    ) -> None:
         self._database = database
         self._engine = engine
         self._vault = vault
+        self._gap_after = gap_after
 
     async def check_now(self, organization_id: UUID, server_id: UUID) -> HealthCheck:
         """Check one server now, record the result and return it.
@@ -59,7 +65,8 @@ class HealthService:
         check = check_of(outcome, server_id)
         if check is None:
             raise CheckBrokeError(outcome.fault.message if outcome.fault else "the check could not be made")
-        written = await self.record([CheckToWrite(check, row.revision, row.health_status, row.version)])
+        item = CheckToWrite(check, row.revision, row.health_status, row.version, gap_after=self._gap_after)
+        written = await self.record([item])
         if server_id in written.stale:
             raise ChangedMeanwhileError(f"{row.name} was changed or removed during the check; check it again")
         return check

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from opsfleet.domain.cycles import can_be_suspect
@@ -22,16 +23,24 @@ class HealthCycle:
 
     While nothing of the cycle has proved that the network works, failures to connect wait, because the silence may be
     our own network's. When the cycle ends like that and is large enough to tell, it is `suspect`: these checks are
-    recorded, but none changes a server's health. A server that our own rules forbid to call counts neither way.
+    recorded, but none changes a server's health. A server that our own rules forbid to call counts neither way. Between
+    two checks of a server that are further apart than `gap_after`, nobody looked.
 
     The checks of `unusable` more servers, which cannot even be called, count as broken.
     """
 
     def __init__(
-        self, servers: Sequence[PolledServer], record: Callable[[CheckToWrite], None], *, unusable: int = 0
+        self,
+        servers: Sequence[PolledServer],
+        record: Callable[[CheckToWrite], None],
+        gap_after: timedelta,
+        *,
+        unusable: int = 0,
     ) -> None:
         self._servers: Mapping[UUID, PolledServer] = {server.id: server for server in servers}
         self._record = record
+        self._gap_after = gap_after
+        self._gap_seconds = gap_after.total_seconds()
         self._remaining = len(servers)
         self._held: list[CheckToWrite] = []
         self._denied: set[UUID] = set()
@@ -61,10 +70,13 @@ class HealthCycle:
             self.broken += 1
         else:
             self.counts[check.status] += 1
+            item = CheckToWrite(check, server.revision, server.health, server.version)
+            if outcome.at - server.checked_at > self._gap_seconds:
+                item.gap_after = self._gap_after
             server.checked_at = outcome.at
             if check.answered:
                 server.seen_at = outcome.at
-            self._pass_on(CheckToWrite(check, server.revision, server.health, server.version), check)
+            self._pass_on(item, check)
         self._remaining -= 1
         if not self._remaining:
             self._conclude()

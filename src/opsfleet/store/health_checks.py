@@ -6,13 +6,14 @@ changed meanwhile: then the careful way locks and looks.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from opsfleet.domain.health import HealthCheck, HealthStatus
+from opsfleet.store import unmonitored
 from opsfleet.store.database import Connection
 
 TABLE = "server_health_checks"
@@ -34,10 +35,11 @@ class CheckToWrite:
     """A check, the `revision` of the server it was made of, and whether it may change the server's health.
 
     `known` and `known_version` are the health and version that the writer believes stored. A check of a suspect cycle
-    is not `judged`.
+    is not `judged`. `gap_after` is given when the writer believes that nobody checked the server for longer than that:
+    if it is so, the time is recorded as not monitored.
     """
 
-    __slots__ = ("check", "judged", "known", "known_version", "revision")
+    __slots__ = ("check", "gap_after", "judged", "known", "known_version", "revision")
 
     def __init__(
         self,
@@ -47,12 +49,14 @@ class CheckToWrite:
         known_version: str | None = None,
         *,
         judged: bool = True,
+        gap_after: timedelta | None = None,
     ) -> None:
         self.check = check
         self.revision = revision
         self.known = known
         self.known_version = known_version
         self.judged = judged
+        self.gap_after = gap_after
 
     @property
     def is_steady(self) -> bool:
@@ -60,6 +64,7 @@ class CheckToWrite:
         check = self.check
         return (
             self.judged
+            and self.gap_after is None
             and self.known is check.status
             and (check.version is None or check.version == self.known_version)
         )
@@ -87,9 +92,10 @@ class Written:
 async def write(connection: Connection, batch: Sequence[CheckToWrite], *, careful: bool = False) -> Written:
     """Write a batch of checks inside the caller's transaction.
 
-    For each check: its row, the server's health columns and, when the health changed, a transition. A check of a server
-    that was changed, deactivated or removed since leaves no trace and is named in `Written.stale`. With `careful`, rows
-    that are there already are left as they are, so that a batch of unknown fate can be written again.
+    For each check: its row, the server's health columns and, when the health changed, a transition; after a gap, also
+    the time in which nobody looked. A check of a server that was changed, deactivated or removed since leaves no trace
+    and is named in `Written.stale`. With `careful`, rows that are there already are left as they are, so that a batch
+    of unknown fate can be written again.
 
     Raises:
         AlreadyStoredError: without `careful`, when a row is there already; the transaction is to be rolled back.
@@ -182,8 +188,12 @@ async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], writte
         else:
             fresh.append(batch[server_id])
     changed: list[tuple[UUID, UUID, str | None, str, datetime, str | None]] = []
+    gaps: list[tuple[UUID, datetime, datetime]] = []
     for item in fresh:
         row = found[item.check.server_id]
+        last = row["last_health_check_at"]
+        if item.gap_after is not None and last is not None and item.check.timestamp - last > item.gap_after:
+            gaps.append((item.check.server_id, last, item.check.timestamp))
         if item.judged and row["health_status"] != item.check.status:
             before = HealthStatus(row["health_status"]) if row["health_status"] else None
             check = item.check
@@ -220,6 +230,8 @@ async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], writte
             """,
             changed,
         )
+    if gaps:
+        await unmonitored.insert(connection, gaps)
     return kept
 
 

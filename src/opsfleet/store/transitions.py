@@ -19,6 +19,28 @@ class Transition:
     reason: str | None
 
 
+async def until(
+    connection: Connection, organization_id: UUID, server_id: UUID, *, start: datetime, end: datetime
+) -> list[tuple[datetime, HealthStatus]]:
+    """Return since when a server had which health before `end`, oldest first: from the one it had at `start`."""
+    rows = await connection.fetch(
+        """
+        SELECT at, to_status FROM health_transitions
+        WHERE server_id = (SELECT id FROM managed_servers WHERE organization_id = $1 AND id = $2)
+            AND at < $4
+            AND at >= coalesce(
+                (SELECT max(at) FROM health_transitions WHERE server_id = $2 AND at <= $3), '-infinity'::timestamptz
+            )
+        ORDER BY at
+        """,
+        organization_id,
+        server_id,
+        start,
+        end,
+    )
+    return [(row["at"], HealthStatus(row["to_status"])) for row in rows]
+
+
 async def select(
     connection: Connection,
     organization_id: UUID,

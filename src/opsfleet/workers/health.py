@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from opsfleet.domain.health import HealthStatus
+from opsfleet.domain.uptime import gap_after
 from opsfleet.polling import PollingEngine
 from opsfleet.services.health import HealthService
 from opsfleet.services.health_cycle import HealthCycle
@@ -35,6 +36,7 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
     def __init__(self, source: TargetSource, engine: PollingEngine, pacing: Pacing, *, service: HealthService) -> None:
         super().__init__(source, engine, pacing)
         self._service = service
+        self._gap_after = gap_after(pacing.interval)
         self._servers: dict[Any, PolledServer] = {}
         self._cycle: HealthCycle | None = None
         self._performed = 0
@@ -65,7 +67,9 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
         self._servers = {server.id: server for server in servers}
         if servers:
             logger.info(f"Starting health checks for {len(servers)} servers", servers=len(servers))
-        cycle = self._cycle = HealthCycle(servers, self._buffer.add, unusable=self._source.unusable)
+        cycle = self._cycle = HealthCycle(
+            servers, self._buffer.add, self._gap_after, unusable=self._source.unusable
+        )
         self._last_run = started_at
         await self._launch(servers, _path, cycle.take)
         await cycle.done.wait()

@@ -6,6 +6,7 @@ import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,6 +17,7 @@ from opsfleet.api.application import ALL_ROUTERS, SYSTEM_ROUTERS, create_applica
 from opsfleet.api.dependencies import Services
 from opsfleet.api.own_metrics import own_metrics
 from opsfleet.domain.errors import DatabaseUnavailableError
+from opsfleet.domain.metrics import Period
 from opsfleet.domain.uptime import gap_after
 from opsfleet.embedded import EmbeddedPostgres
 from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
@@ -25,7 +27,9 @@ from opsfleet.services.health import HealthService
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
+from opsfleet.services.series import SeriesService
 from opsfleet.services.servers import ServerService
+from opsfleet.services.summary import SummaryService
 from opsfleet.services.targets import TargetSource
 from opsfleet.services.uptime import UptimeService
 from opsfleet.services.workers import WorkerService
@@ -59,6 +63,8 @@ class Fleet:
     uptime: UptimeService
     metrics: MetricsService
     costs: CostService
+    series: SeriesService
+    summary: SummaryService
     workers: WorkerService
     maintenance: MaintenanceService
     vault: Vault
@@ -101,6 +107,8 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
             uptime=UptimeService(database, gap),
             metrics=MetricsService(database, engine, vault, maintenance),
             costs=CostService(database),
+            series=SeriesService(database, _kept(settings)),
+            summary=SummaryService(database),
             workers=WorkerService(database, settings.role),
             maintenance=maintenance,
             vault=vault,
@@ -205,9 +213,21 @@ def _services(fleet: Fleet) -> Services:
         uptime=fleet.uptime,
         metrics=fleet.metrics,
         costs=fleet.costs,
+        series=fleet.series,
+        summary=fleet.summary,
         workers=fleet.workers,
         readiness=ReadinessService(fleet.database, fleet.workers),
     )
+
+
+def _kept(settings: Settings) -> dict[Period, timedelta]:
+    return {
+        Period.MINUTE: timedelta(days=settings.retention_metrics_1m_days),
+        Period.FIVE_MINUTES: timedelta(days=settings.retention_metrics_5m_days),
+        Period.QUARTER: timedelta(days=settings.retention_metrics_15m_days),
+        Period.HOUR: timedelta(days=settings.retention_metrics_1h_days),
+        Period.DAY: timedelta(days=settings.retention_metrics_1d_days),
+    }
 
 
 def _secret_key(settings: Settings) -> bytes:

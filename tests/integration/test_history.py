@@ -83,6 +83,7 @@ async def test_a_wrong_range_names_its_parameter(product: Product, agents: Any) 
     cases = [
         ("start=yesterday", "start"),
         ("end=2026-01-01", "end"),
+        ("start=0001-01-01T00:00:00%2B02:00", "start"),
         ("start=2026-01-02T00:00:00Z&end=2026-01-01T00:00:00Z", "start"),
         ("limit=501", "limit"),
         ("cursor=x", "cursor"),

@@ -7,18 +7,27 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsfleet import __version__
-from opsfleet.api import costs, errors, health, servers, system, workers
+from opsfleet.api import costs, errors, health, series, servers, summary, system, workers
 from opsfleet.domain.ids import new_id
 
 _TAGS = [
     {"name": "servers", "description": "The registry of managed servers."},
     {"name": "health", "description": "Health checks, their history, and changes of health."},
+    {"name": "metrics", "description": "Metrics over time, and collecting them now."},
     {"name": "costs", "description": "What language models cost, and budgets for it."},
     {"name": "workers", "description": "The background workers."},
     {"name": "system", "description": "The control plane itself."},
 ]
 
-ALL_ROUTERS = (servers.router, health.router, costs.router, workers.router, system.router)
+ALL_ROUTERS = (
+    servers.router,
+    health.router,
+    series.router,
+    summary.router,
+    costs.router,
+    workers.router,
+    system.router,
+)
 SYSTEM_ROUTERS = (system.router,)
 
 

@@ -12,7 +12,9 @@ from opsfleet.services.costs import CostService
 from opsfleet.services.health import HealthService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
+from opsfleet.services.series import SeriesService
 from opsfleet.services.servers import ServerService
+from opsfleet.services.summary import SummaryService
 from opsfleet.services.uptime import UptimeService
 from opsfleet.services.workers import WorkerService
 
@@ -27,6 +29,8 @@ class Services:
     uptime: UptimeService
     metrics: MetricsService
     costs: CostService
+    series: SeriesService
+    summary: SummaryService
     workers: WorkerService
     readiness: ReadinessService
 

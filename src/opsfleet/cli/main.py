@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from opsfleet import __version__
-from opsfleet.cli import costs, demo, doctor, migrate, serve, servers, simulate, status
+from opsfleet.cli import costs, demo, doctor, metrics, migrate, serve, servers, simulate, status
 from opsfleet.cli.output import complain
 from opsfleet.domain.errors import FleetError
 from opsfleet.embedded import EmbeddedPostgresError
@@ -43,6 +43,7 @@ app.command()(serve.serve)
 app.command()(migrate.migrate)
 app.command()(doctor.doctor)
 app.add_typer(servers.app, name="servers")
+app.add_typer(metrics.app, name="metrics")
 app.command()(status.status)
 app.add_typer(costs.app, name="costs")
 app.command()(simulate.simulate)

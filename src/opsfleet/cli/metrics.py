@@ -134,7 +134,7 @@ def _charts(series: ServerSeries, names: Sequence[str], *, all_of_them: bool) ->
 
 def _chart(name: str, metric: Metric, values: Sequence[float | None], maxima: Sequence[float | None]) -> Text:
     known = [value for value in values if value is not None]
-    highest = max(value for value in maxima if value is not None)
+    highest = max(value for value in (*known, *maxima) if value is not None)
     figures = {
         "min": min(known),
         "avg": sum(known) / len(known),

@@ -169,9 +169,12 @@ def nodes(plan: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("period", "length"), [(Period.MINUTE, HOUR), (Period.HOUR, 48 * HOUR)])
+@pytest.mark.parametrize(
+    ("period", "length", "condition"),
+    [(Period.MINUTE, HOUR, "date_bin("), (Period.HOUR, 48 * HOUR, '"timestamp" >=')],
+)
 async def test_one_servers_rows_come_by_an_index_of_their_months_only(
-    database: Database, period: Period, length: timedelta
+    database: Database, period: Period, length: timedelta, condition: str
 ) -> None:
     # The months that a fresh database has begin with this one, so the range lies in it whatever day it is.
     month = minute_of(datetime.now(UTC)).replace(day=1, hour=0, minute=0)
@@ -194,10 +197,12 @@ async def test_one_servers_rows_come_by_an_index_of_their_months_only(
         organization = await connection.fetchval("SELECT id FROM organizations")
         values = (UUID(str(organization)), servers[7], start, start + length)
         raw = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {series.query_of(period)}", *values)
-        plan = nodes(json.loads(raw)[0]["Plan"])
+    plan = nodes(json.loads(raw)[0]["Plan"])
     part = f"server_metrics_aggregated_{month:%Y_%m}_{period.value}"
     touched = {name for _, name in plan if "server_metrics_aggregated" in name}
     assert touched, plan
     assert all(name.startswith(part) for name in touched), plan
     assert not any(kind == "Seq Scan" for kind, _ in plan), plan
     assert any("Index" in kind and "server_id" in name for kind, name in plan), plan
+    conditions = [line for line in raw.splitlines() if '"Index Cond"' in line]
+    assert any("server_id" in line and condition in line.replace("\\", "") for line in conditions), conditions

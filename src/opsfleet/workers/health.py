@@ -67,9 +67,7 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
         self._servers = {server.id: server for server in servers}
         if servers:
             logger.info(f"Starting health checks for {len(servers)} servers", servers=len(servers))
-        cycle = self._cycle = HealthCycle(
-            servers, self._buffer.add, self._gap_after, unusable=self._source.unusable
-        )
+        cycle = self._cycle = HealthCycle(servers, self._buffer.add, self._gap_after, unusable=self._source.unusable)
         self._last_run = started_at
         await self._launch(servers, _path, cycle.take)
         await cycle.done.wait()

@@ -1,6 +1,6 @@
 """Silence of a whole fleet is not believed, unless something proves that our own network works."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -42,7 +42,7 @@ class Story:
     def __init__(self, servers: int) -> None:
         self.servers = [server(number) for number in range(servers)]
         self.recorded: list[CheckToWrite] = []
-        self.cycle = HealthCycle(self.servers, self.recorded.append)
+        self.cycle = HealthCycle(self.servers, self.recorded.append, timedelta(seconds=90))
         self._next = iter(self.servers)
 
     def fault(self, kind: FaultKind, count: int = 1) -> None:

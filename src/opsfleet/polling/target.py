@@ -13,7 +13,8 @@ class Target:
     """One host to be polled. A changed host is a new `Target` under the same `key`.
 
     `host` is a name or an address without brackets; `path_prefix` is empty or starts with a slash; `ca_certificate` is
-    a PEM bundle to trust instead of the system's; `token` goes into the Authorization header.
+    a PEM bundle to trust instead of the system's; `token` goes into the Authorization header,
+    `accept` into the header of that name.
     """
 
     key: Hashable
@@ -23,6 +24,7 @@ class Target:
     path_prefix: str = ""
     token: str = field(default="", repr=False)
     ca_certificate: str | None = field(default=None, repr=False)
+    accept: str = "application/json"
     is_address: bool = field(init=False, repr=False)
     """Whether `host` is an address, which needs no resolver; worked out once, not at each connection."""
 
@@ -36,6 +38,6 @@ class Target:
         authorization = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
         head = (
             f"GET {self.path_prefix}{path} HTTP/1.1\r\nHost: {authority}\r\n{authorization}"
-            f"User-Agent: {USER_AGENT}\r\nAccept: application/json\r\n\r\n"
+            f"User-Agent: {USER_AGENT}\r\nAccept: {self.accept}\r\n\r\n"
         )
         return head.encode("ascii")

@@ -43,3 +43,9 @@ def test_without_a_token_nothing_is_claimed() -> None:
 
 def test_a_target_shows_no_secret() -> None:
     assert "secret" not in repr(Target("a", "prod.example", 443, True, token="secret", ca_certificate="secret"))
+
+
+def test_a_target_may_be_asked_for_another_format() -> None:
+    lines = Target("a", "prod.example", 443, True, accept="text/plain").request("/metrics").split(b"\r\n")
+    assert b"Accept: text/plain" in lines
+    assert b"Accept: application/json" not in lines

@@ -5,6 +5,7 @@ import http.client
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -277,3 +278,37 @@ async def test_a_server_whose_token_cannot_be_decrypted_says_why_it_cannot_be_ch
     status, problem = await product.call("POST", f"{SERVERS}/{created['id']}/health-check")
     assert (status, problem["code"]) == (503, "check_failed")
     assert problem["detail"] == "web-1 cannot be checked: the stored secret has an unknown format"
+
+
+async def test_a_node_exporter_is_registered_without_a_token(product: Product) -> None:
+    status, created = await product.call("POST", SERVERS, row("db-1", kind="node_exporter", api_token=None))
+    assert (status, created["kind"]) == (201, "node_exporter")
+    assert created["health_check"]["status"] == "unreachable"
+    status, problem = await product.call("POST", SERVERS, row("db-2", kind="agent", api_token=None))
+    assert (status, [error["field"] for error in problem["errors"]]) == (422, ["api_token"])
+
+
+async def test_a_server_becomes_an_agent_only_when_it_has_a_token(product: Product) -> None:
+    created = (await product.call("POST", SERVERS, row("db-1", kind="node_exporter", api_token=None)))[1]
+    one = f"{SERVERS}/{created['id']}"
+    status, problem = await product.call("PATCH", one, {"kind": "agent"})
+    assert (status, problem["code"], problem["errors"][0]["field"]) == (422, "invalid", "kind")
+    assert "token" in problem["detail"]
+    assert (await product.call("POST", f"{one}/token", {"api_token": "very-secret"}))[0] == 200
+    status, changed = await product.call("PATCH", one, {"kind": "agent"})
+    assert (status, changed["kind"]) == (200, "agent")
+    assert (await product.call("PATCH", one, {"kind": "node_exporter"}))[1]["kind"] == "node_exporter"
+    assert (await product.call("PATCH", f"{SERVERS}/{UUID(int=1)}", {"kind": "agent"}))[0] == 404
+
+
+async def test_agents_and_node_exporters_are_imported_together(product: Product) -> None:
+    rows = [row("web-1"), row("db-1", kind="node_exporter", api_token=None), row("db-2", kind="node_exporter")]
+    assert await product.call("POST", f"{SERVERS}/import", {"servers": rows}) == (201, {"imported": 3})
+    kinds = {server["name"]: server["kind"] for server in (await product.get(SERVERS))["items"]}
+    assert kinds == {"web-1": "agent", "db-1": "node_exporter", "db-2": "node_exporter"}
+    wrong = [row("web-2", api_token=None), row("db-3", kind="exporter")]
+    status, problem = await product.call("POST", f"{SERVERS}/import", {"servers": wrong})
+    assert (status, [error["field"] for error in problem["errors"]]) == (
+        422,
+        ["servers.0.api_token", "servers.1.kind"],
+    )

@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 Health = Literal["healthy", "degraded", "critical", "unreachable"]
 Status = Literal["active", "inactive", "maintenance"]
+Kind = Literal["agent", "node_exporter"]
 
 
 class FieldProblem(BaseModel):
@@ -54,17 +55,31 @@ _REGISTRATION: JsonDict = {
     "environment": "production",
     "tags": ["web", "eu"],
 }
+_NODE_EXPORTER: JsonDict = {
+    "name": "prod-east-2",
+    "hostname": "prod-east-2.example.com",
+    "kind": "node_exporter",
+    "api_url": "https://prod-east-2.example.com:9100",
+}
 
 
 class ServerRegistration(BaseModel):
     """A server to be registered."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _REGISTRATION})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_REGISTRATION, _NODE_EXPORTER]})
 
     name: str = Field(min_length=1, max_length=200, description="Unique in the organization.")
     hostname: str = Field(min_length=1, max_length=253)
-    api_url: str = Field(max_length=2048, description="Where its agent answers.")
-    api_token: str = Field(min_length=1, max_length=4096, description="Stored encrypted, never returned.")
+    kind: Kind | None = Field(default=None, description="What answers there; an agent unless given.")
+    api_url: str = Field(
+        max_length=2048, description="Where its agent answers; of a node_exporter, with or without /metrics at the end."
+    )
+    api_token: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Required for an agent. Stored encrypted, never returned.",
+    )
     description: str | None = Field(default=None, max_length=2000)
     region: str | None = Field(default=None, max_length=200)
     environment: str | None = Field(default=None, max_length=200)
@@ -82,6 +97,7 @@ class ServerChange(BaseModel):
 
     name: str | None = Field(default=None, min_length=1, max_length=200)
     hostname: str | None = Field(default=None, min_length=1, max_length=253)
+    kind: Kind | None = Field(default=None, description="A server becomes an agent only when it has a token.")
     api_url: str | None = Field(default=None, max_length=2048)
     description: str | None = Field(default=None, max_length=2000)
     region: str | None = Field(default=None, max_length=200)
@@ -95,7 +111,7 @@ class ServerChange(BaseModel):
 class ServerImport(BaseModel):
     """Servers to be registered together, all or nothing."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"servers": [_REGISTRATION]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"servers": [_REGISTRATION, _NODE_EXPORTER]}})
 
     servers: list[ServerRegistration] = Field(min_length=1, max_length=100_000)
 
@@ -131,6 +147,7 @@ class ServerResource(BaseModel):
     version: str | None
     region: str | None
     environment: str | None
+    kind: Kind
     status: Status
     health_status: Health | None
     last_seen_at: datetime | None

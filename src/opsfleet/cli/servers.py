@@ -23,7 +23,7 @@ from opsfleet.domain.errors import (
 )
 from opsfleet.domain.health import HealthCheck
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION
-from opsfleet.domain.servers import Server
+from opsfleet.domain.servers import Server, ServerKind
 from opsfleet.services.health import CheckBrokeError
 from opsfleet.store.servers import Page, ServerFilter
 
@@ -82,10 +82,12 @@ def list_servers(
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Unique name.")],
-    api_url: Annotated[str, typer.Argument(help="Where its agent answers, such as https://host:9100.")],
+    api_url: Annotated[str, typer.Argument(help="Where it answers, such as https://host:9100.")],
     hostname: Annotated[str | None, typer.Option(help="Its own name; NAME unless given.")] = None,
+    kind: Annotated[ServerKind, typer.Option(help="What answers there.")] = ServerKind.AGENT,
     token_file: Annotated[
-        Path | None, typer.Option(help="File that holds the agent's token; read from stdin unless given.")
+        Path | None,
+        typer.Option(help="File that holds the token; an agent's is read from stdin unless given."),
     ] = None,
     description: Annotated[str | None, typer.Option()] = None,
     region: Annotated[str | None, typer.Option()] = None,
@@ -99,7 +101,8 @@ def add(
         "name": name,
         "hostname": hostname or name,
         "api_url": api_url,
-        "api_token": _token(token_file),
+        "kind": kind.value,
+        "api_token": _token(token_file) if kind is ServerKind.AGENT or token_file is not None else None,
         "description": description,
         "region": region,
         "environment": environment,
@@ -134,8 +137,9 @@ def import_servers(
 ) -> None:
     """Register many servers, all or nothing.
 
-    CSV columns are name, hostname, api_url, api_token and, optionally, description, region, environment, tags
-    (separated by semicolons), metadata (JSON) and ca_certificate.
+    CSV columns are name, hostname, api_url, api_token (agents need one) and, optionally, kind (agent or
+    node_exporter), description, region, environment, tags (separated by semicolons), metadata (JSON) and
+    ca_certificate.
     """
     rows = _read_rows(file)
 
@@ -181,6 +185,7 @@ def show(server: ServerArgument, json: JsonOption = False) -> None:
             ("name", found.name),
             ("id", str(found.id)),
             ("hostname", found.hostname),
+            ("kind", word(found.kind)),
             ("api_url", found.api_url),
             ("status", word(found.status)),
             ("health", word(found.health_status)),

@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from opsfleet.domain.api_urls import MAX_URL, parse_api_url
 from opsfleet.domain.errors import FieldError, InvalidError
-from opsfleet.domain.servers import ServerStatus
+from opsfleet.domain.servers import ServerKind, ServerStatus
 
 MAX_NAME = 200
 MAX_TEXT = 2_000
@@ -24,15 +24,18 @@ MAX_UNKNOWN = 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
+Choice = TypeVar("Choice", bound=StrEnum)
+
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a person says of a server when registering it."""
+    """What a person says of a server when registering it. Only a node_exporter may be without a token."""
 
     name: str
     hostname: str
     api_url: str
-    api_token: str = field(repr=False)
+    api_token: str | None = field(repr=False)
+    kind: ServerKind = ServerKind.AGENT
     description: str = ""
     region: str | None = None
     environment: str | None = None
@@ -78,10 +81,11 @@ class _Reader:
                 self.wrong(name, str(error))
         return value
 
-    def token(self, name: str) -> str | None:
+    def token(self, name: str, *, required: bool = True) -> str | None:
         value = self.raw.get(name)
         if value is None:
-            self.wrong(name, "is required")
+            if required:
+                self.wrong(name, "is required")
         elif not isinstance(value, str):
             self.wrong(name, "must be text")
         elif len(value) > MAX_TOKEN or not _TOKEN.fullmatch(value):
@@ -122,20 +126,25 @@ class _Reader:
             self.wrong(name, problem)
         return value
 
-    def choice(self, name: str, accepted: type[StrEnum]) -> str | None:
+    def choice(self, name: str, accepted: type[Choice]) -> Choice | None:
         value = self.raw.get(name)
         words = [str(member.value) for member in accepted]
         if value not in words:
             self.wrong(name, f"must be one of {', '.join(words)}")
             return None
-        return str(value)
+        return accepted(value)
+
+    def wants_token(self) -> bool:
+        """Whether a server of the kind that is named cannot do without a token."""
+        return self.raw.get("kind") != ServerKind.NODE_EXPORTER
 
 
 _FIELDS: dict[str, Callable[[_Reader], Any]] = {
     "name": lambda reader: reader.text("name", longest=MAX_NAME, required=True),
     "hostname": lambda reader: reader.text("hostname", longest=253, required=True),
     "api_url": lambda reader: reader.url("api_url"),
-    "api_token": lambda reader: reader.token("api_token"),
+    "api_token": lambda reader: reader.token("api_token", required=reader.wants_token()),
+    "kind": lambda reader: reader.choice("kind", ServerKind),
     "description": lambda reader: reader.text("description", longest=MAX_TEXT, lines=True) or "",
     "region": lambda reader: reader.text("region", longest=MAX_NAME) or None,
     "environment": lambda reader: reader.text("environment", longest=MAX_NAME) or None,
@@ -152,7 +161,9 @@ def registration_of(raw: object) -> Registration:
         InvalidError: naming every wrong, missing or unknown field.
     """
     reader = _reader(raw, _FIELDS)
-    values = {name: read(reader) for name, read in _FIELDS.items()}
+    values = {
+        name: read(reader) for name, read in _FIELDS.items() if name != "kind" or reader.raw.get(name) is not None
+    }
     if reader.errors:
         raise InvalidError(reader.errors)
     return Registration(**values)

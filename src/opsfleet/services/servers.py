@@ -18,11 +18,11 @@ from opsfleet.domain.errors import (
 )
 from opsfleet.domain.ids import new_id
 from opsfleet.domain.registration import Registration, change_of, registration_of, token_of
-from opsfleet.domain.servers import Server, ServerStatus
+from opsfleet.domain.servers import Server, ServerKind, ServerStatus
 from opsfleet.polling import NetworkPolicy
 from opsfleet.polling.dns import is_address
-from opsfleet.store import servers, targets
-from opsfleet.store.database import Database
+from opsfleet.store import metrics, servers, targets
+from opsfleet.store.database import Connection, Database
 from opsfleet.store.servers import NewServer, Page, ServerFilter
 from opsfleet.vault import Vault, VaultError, token_hash
 
@@ -168,7 +168,7 @@ class ServerService:
         """Change the fields of a server that an untrusted object names.
 
         Raises:
-            InvalidError: naming every wrong field.
+            InvalidError: naming every wrong field, such as the kind of an agent without a token.
             NotFoundError: when the organization has no such server.
             NameTakenError: when the new name is taken.
         """
@@ -226,21 +226,33 @@ class ServerService:
 
     async def _update(self, organization_id: UUID, server_id: UUID, changes: Mapping[str, Any]) -> Server:
         async with self._database.transaction() as connection:
+            if "kind" in changes:
+                await self._prepare_kind(connection, organization_id, server_id, changes["kind"])
             server = await servers.update(connection, organization_id, server_id, changes)
         if server is None:
             raise NotFoundError(f"there is no server {server_id}")
         return server
 
+    @staticmethod
+    async def _prepare_kind(connection: Connection, organization_id: UUID, server_id: UUID, kind: ServerKind) -> None:
+        """Refuse an agent without a token; what another kind of server counts is not compared with what was counted."""
+        if kind is ServerKind.AGENT and await servers.lacks_token(connection, organization_id, server_id):
+            raise InvalidError([FieldError("kind", "an agent needs a token: store one first, then change the kind")])
+        server = await servers.get(connection, organization_id, server_id)
+        if server is not None and server.kind is not kind:
+            await metrics.forget_counters(connection, organization_id, server_id)
+
     def _new(self, registration: Registration) -> NewServer:
-        server_id = new_id()
+        server_id, token = new_id(), registration.api_token
         return NewServer(
             id=server_id,
             name=registration.name,
             description=registration.description,
             hostname=registration.hostname,
             api_url=registration.api_url,
-            api_token_hash=token_hash(registration.api_token),
-            api_token_ciphertext=self._vault.encrypt(registration.api_token, context=server_id.bytes),
+            api_token_hash=None if token is None else token_hash(token),
+            api_token_ciphertext=None if token is None else self._vault.encrypt(token, context=server_id.bytes),
+            kind=registration.kind,
             ca_certificate=registration.ca_certificate,
             region=registration.region,
             environment=registration.environment,

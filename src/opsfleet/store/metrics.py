@@ -365,6 +365,23 @@ async def _merge(connection: Connection, row: tuple[Any, ...]) -> bool:
     return bool(tag != "UPDATE 0")
 
 
+async def forget_counters(connection: Connection, organization_id: UUID, server_id: UUID) -> None:
+    """Forget the raw values of a server, so that the next ones are compared with nothing.
+
+    A writer that remembers them notices, because the collection that it remembers is no longer there.
+    """
+    await connection.execute(
+        """
+        UPDATE server_last_collections
+        SET collected_at = NULL, network_rx_bytes = NULL, network_tx_bytes = NULL, llm_requests = NULL,
+            llm_cost_microusd = NULL, cpu_idle_seconds = NULL, cpu_total_seconds = NULL
+        WHERE server_id = (SELECT id FROM managed_servers WHERE organization_id = $1 AND id = $2)
+        """,
+        organization_id,
+        server_id,
+    )
+
+
 async def last_of(connection: Connection, organization_id: UUID, server_id: UUID) -> LastCollection | None:
     """Return what is remembered of the last collection of one server of the organization."""
     row = await connection.fetchrow(

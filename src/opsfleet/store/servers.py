@@ -40,8 +40,9 @@ class NewServer:
     description: str
     hostname: str
     api_url: str
-    api_token_hash: bytes
-    api_token_ciphertext: bytes
+    api_token_hash: bytes | None
+    api_token_ciphertext: bytes | None
+    kind: ServerKind
     ca_certificate: str | None
     region: str | None
     environment: str | None
@@ -59,6 +60,7 @@ class ServerFilter:
     environment: Sequence[str] = ()
     tags: Sequence[str] = ()
     q: str | None = None
+    kind: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ async def insert(connection: Connection, organization_id: UUID, server: NewServe
         row = await connection.fetchrow(
             f"""
             INSERT INTO managed_servers (id, organization_id, name, description, hostname, api_url, api_token_hash,
-                api_token_ciphertext, ca_certificate, region, environment, tags, metadata)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                api_token_ciphertext, kind, ca_certificate, region, environment, tags, metadata)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
             RETURNING {_COLUMNS}
             """,
             server.id,
@@ -93,6 +95,7 @@ async def insert(connection: Connection, organization_id: UUID, server: NewServe
             server.api_url,
             server.api_token_hash,
             server.api_token_ciphertext,
+            server.kind,
             server.ca_certificate,
             server.region,
             server.environment,
@@ -116,13 +119,13 @@ async def insert_many(connection: Connection, organization_id: UUID, servers: Se
             "managed_servers",
             columns=[
                 "id", "organization_id", "name", "description", "hostname", "api_url", "api_token_hash",
-                "api_token_ciphertext", "ca_certificate", "region", "environment", "tags", "metadata",
+                "api_token_ciphertext", "kind", "ca_certificate", "region", "environment", "tags", "metadata",
             ],
             records=[
                 (
                     server.id, organization_id, server.name, server.description, server.hostname, server.api_url,
-                    server.api_token_hash, server.api_token_ciphertext, server.ca_certificate, server.region,
-                    server.environment, list(server.tags), dict(server.metadata),
+                    server.api_token_hash, server.api_token_ciphertext, server.kind, server.ca_certificate,
+                    server.region, server.environment, list(server.tags), dict(server.metadata),
                 )
                 for server in servers
             ],
@@ -145,6 +148,17 @@ async def get(connection: Connection, organization_id: UUID, server_id: UUID) ->
         f"SELECT {_COLUMNS} FROM managed_servers WHERE organization_id = $1 AND id = $2", organization_id, server_id
     )
     return _server(row) if row else None
+
+
+async def lacks_token(connection: Connection, organization_id: UUID, server_id: UUID) -> bool:
+    """Say whether no token is stored for a server of the organization; False when there is no such server."""
+    return bool(
+        await connection.fetchval(
+            "SELECT api_token_ciphertext IS NULL FROM managed_servers WHERE organization_id = $1 AND id = $2",
+            organization_id,
+            server_id,
+        )
+    )
 
 
 async def find(connection: Connection, organization_id: UUID, name: str) -> Server | None:
@@ -233,7 +247,7 @@ async def summary(connection: Connection, organization_id: UUID) -> list[tuple[S
 _WRITABLE = frozenset(
     {
         "name", "description", "hostname", "api_url", "api_token_hash", "api_token_ciphertext", "ca_certificate",
-        "region", "environment", "status", "tags", "metadata",
+        "kind", "region", "environment", "status", "tags", "metadata",
     }
 )  # fmt: skip
 
@@ -247,7 +261,7 @@ def _writable(column: str) -> str:
 def _where(organization_id: UUID, wanted: ServerFilter) -> tuple[str, list[Any]]:
     values: list[Any] = [organization_id]
     parts = ["organization_id = $1"]
-    for column in ("status", "health_status", "region", "environment"):
+    for column in ("status", "health_status", "region", "environment", "kind"):
         accepted = getattr(wanted, column)
         if accepted:
             values.append(list(accepted))

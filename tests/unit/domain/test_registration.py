@@ -169,3 +169,27 @@ json_values = st.recursive(
 def test_no_object_does_anything_else_than_pass_or_be_named_wrong(raw: dict[str, Any]) -> None:
     with suppress(InvalidError):
         assert registration_of(raw).name
+
+
+def test_a_node_exporter_needs_no_token_and_an_agent_does() -> None:
+    without = {name: value for name, value in GOOD.items() if name != "api_token"}
+    assert registration_of(GOOD).kind == "agent"
+    assert registration_of({**GOOD, "kind": None}).kind == "agent"
+    exporter = registration_of({**without, "kind": "node_exporter"})
+    assert (exporter.kind, exporter.api_token) == ("node_exporter", None)
+    assert registration_of({**GOOD, "kind": "node_exporter"}).api_token == "secret-token"
+    for kind in ({}, {"kind": "agent"}, {"kind": None}):
+        with pytest.raises(InvalidError) as found:
+            registration_of({**without, **kind})
+        assert [(error.field, error.message) for error in found.value.errors] == [("api_token", "is required")]
+
+
+@pytest.mark.parametrize("kind", ["", "Agent", "prometheus", 7, ["agent"]])
+def test_an_unknown_kind_is_refused_with_those_that_are_known(kind: Any) -> None:
+    with pytest.raises(InvalidError) as found:
+        registration_of({**GOOD, "kind": kind})
+    assert [(error.field, error.message) for error in found.value.errors] == [
+        ("kind", "must be one of agent, node_exporter")
+    ]
+    with pytest.raises(InvalidError):
+        change_of({"kind": kind})

@@ -130,13 +130,24 @@ def increase(before: int | None, now: int | None) -> int | None:
 
 
 def increases(before: Counters, now: Counters) -> Increases:
-    """Return what each counter grew by."""
+    """Return what each counter grew by.
+
+    Where the CPU's times went on, the machine did not restart: bytes that went down all the same are a sum that lost a
+    network device, and what they grew by is not known.
+    """
+    cpu_before, cpu_now = before.cpu_total_seconds, now.cpu_total_seconds
+    ran_on = cpu_before is not None and cpu_now is not None and cpu_now >= cpu_before
+    network = _increase_of_sum if ran_on else increase
     return Increases(
-        increase(before.network_rx_bytes, now.network_rx_bytes),
-        increase(before.network_tx_bytes, now.network_tx_bytes),
+        network(before.network_rx_bytes, now.network_rx_bytes),
+        network(before.network_tx_bytes, now.network_tx_bytes),
         increase(before.llm_requests, now.llm_requests),
         increase(before.llm_cost_microusd, now.llm_cost_microusd),
     )
+
+
+def _increase_of_sum(before: int | None, now: int | None) -> int | None:
+    return None if before is None or now is None or now < before else now - before
 
 
 def fell(before: Counters, now: Counters) -> bool:

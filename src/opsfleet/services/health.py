@@ -10,13 +10,13 @@ from opsfleet.domain.errors import ChangedMeanwhileError, FleetError, NotActiveE
 from opsfleet.domain.health import HealthCheck
 from opsfleet.polling import PollingEngine
 from opsfleet.services.reports import check_of
+from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import polled_server
 from opsfleet.store import health_checks, servers, targets, transitions
 from opsfleet.store.database import Connection, Database
 from opsfleet.store.health_checks import AlreadyStoredError, CheckToWrite, Written
 from opsfleet.store.transitions import Transition
 from opsfleet.vault import Vault, VaultError
-from opsfleet_agent import wire
 
 logger = structlog.get_logger(__name__)
 
@@ -61,8 +61,9 @@ class HealthService:
             polled = polled_server(row, self._vault)
         except (VaultError, ValueError) as error:
             raise CheckBrokeError(f"{row.name} cannot be checked: {error}") from error
-        outcome = await self._engine.poll(polled.target, wire.HEALTH_PATH)
-        check = check_of(outcome, server_id)
+        source = SOURCES[polled.kind]
+        outcome = await self._engine.poll(polled.target, source.health_path)
+        check = check_of(outcome, server_id, source.judge)
         if check is None:
             raise CheckBrokeError(outcome.fault.message if outcome.fault else "the check could not be made")
         item = CheckToWrite(check, row.revision, row.health_status, row.version, gap_after=self._gap_after)

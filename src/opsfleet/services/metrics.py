@@ -1,29 +1,23 @@
 """Metrics: collecting from a server now, and recording what collections found."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 from opsfleet.domain.errors import ChangedMeanwhileError, NotActiveError, NotFoundError
-from opsfleet.domain.metrics import MetricsCollection, Reading, minute_of
-from opsfleet.domain.servers import ServerKind
+from opsfleet.domain.metrics import MetricsCollection, minute_of
 from opsfleet.polling import PollingEngine
 from opsfleet.services.health import CheckBrokeError
 from opsfleet.services.maintenance import MaintenanceService
-from opsfleet.services.metric_reports import collection_of, read_agent
+from opsfleet.services.metric_reports import collection_of
+from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import polled_server
 from opsfleet.store import metrics, servers, targets
 from opsfleet.store.database import Database
 from opsfleet.store.metrics import CollectionToWrite, Written
 from opsfleet.store.partitions import MissingPartitionError
 from opsfleet.vault import Vault
-from opsfleet_agent import wire
-
-SOURCES: Mapping[ServerKind, tuple[str, Callable[[bytes], Reading]]] = {
-    ServerKind.AGENT: (wire.METRICS_PATH, read_agent),
-}
-"""For each kind of server, where its metrics are and how the answer is read."""
 
 
 class MetricsService:
@@ -54,10 +48,10 @@ class MetricsService:
                     raise NotFoundError(f"there is no server {server_id}")
                 raise NotActiveError(f"{server.name} is {server.status.value}; only active servers are asked")
         polled = polled_server(row, self._vault)
-        path, read = SOURCES[polled.kind]
+        source = SOURCES[polled.kind]
         minute = minute_of(datetime.now(UTC))
-        outcome = await self._engine.poll(polled.target, path)
-        collection = collection_of(outcome, server_id, minute, read)
+        outcome = await self._engine.poll(polled.target, source.metrics_path)
+        collection = collection_of(outcome, server_id, minute, source.read_metrics)
         if collection is None:
             raise CheckBrokeError(outcome.fault.message if outcome.fault else "the collection could not be made")
         written = await self._repairing([CollectionToWrite(collection, row.revision, None)], None)

@@ -1,8 +1,9 @@
 """From the outcome of a poll to a classified health check, by the agent contract."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -29,10 +30,26 @@ _MAX_VERSION = 100
 _decode = msgspec.json.Decoder(wire.Health).decode
 
 
-def check_of(outcome: Outcome, server_id: UUID) -> HealthCheck | None:
+Judge: TypeAlias = Callable[[bytes, UUID, datetime, float | None], HealthCheck]
+"""Makes the check of an answer with status 200: of its body, the server, the end of the poll, and its milliseconds."""
+
+
+def judge_agent(body: bytes, server_id: UUID, at: datetime, milliseconds: float | None) -> HealthCheck:
+    """Return the check that an agent's answer amounts to, by the agent contract."""
+    try:
+        report = _decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        message, details = _invalid_body(body, error)
+        return HealthCheck(
+            server_id, at, HealthStatus.CRITICAL, milliseconds, error_message=message, error_details=details
+        )
+    return _judge(report, server_id, at, milliseconds)
+
+
+def check_of(outcome: Outcome, server_id: UUID, judge: Judge = judge_agent) -> HealthCheck | None:
     """Return the health check that `outcome` amounts to, or None when the fault is ours and says nothing of the server.
 
-    The status and the sentence are those of the agent contract.
+    The status and the sentence are those of the agent contract; `judge` has the word on answers with status 200.
     """
     at = datetime.fromtimestamp(outcome.at, UTC)
     fault = outcome.fault
@@ -53,14 +70,7 @@ def check_of(outcome: Outcome, server_id: UUID) -> HealthCheck | None:
             error_message=f"HTTP {outcome.status}",
             error_details={"kind": "http_status", "http_status": outcome.status},
         )
-    try:
-        report = _decode(outcome.body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        message, details = _invalid_body(outcome.body, error)
-        return HealthCheck(
-            server_id, at, HealthStatus.CRITICAL, milliseconds, error_message=message, error_details=details
-        )
-    return _judge(report, server_id, at, milliseconds)
+    return judge(outcome.body, server_id, at, milliseconds)
 
 
 def _judge(report: wire.Health, server_id: UUID, at: datetime, milliseconds: float | None) -> HealthCheck:
@@ -75,7 +85,7 @@ def _judge(report: wire.Health, server_id: UUID, at: datetime, milliseconds: flo
             services_healthy = services.healthy is not False and failed <= 0
     version = report.version
     if version is not None:
-        version = _clean(version)
+        version = clean(version)
     # Nearly every report is good: that case builds no sentence.
     if (
         (database is None or database == "ok")
@@ -86,11 +96,11 @@ def _judge(report: wire.Health, server_id: UUID, at: datetime, milliseconds: flo
         verdict = HEALTHY
         details = None
     else:
-        failing = [_clean(name) for name in (services.failing or [])] if services is not None else []
+        failing = [clean(name) for name in (services.failing or [])] if services is not None else []
         verdict = judge_report(
             own_word=report.status,
-            database=None if database is None else _clean(database),
-            redis=None if redis is None else _clean(redis),
+            database=None if database is None else clean(database),
+            redis=None if redis is None else clean(redis),
             services_failed=failed,
             services_total=services.total if services is not None else None,
             services_healthy=services_healthy,
@@ -114,10 +124,10 @@ def _judge(report: wire.Health, server_id: UUID, at: datetime, milliseconds: flo
 def _component_facts(kind: str, report: wire.Health, failing: list[str]) -> Mapping[str, object]:
     facts: dict[str, object] = {"kind": kind}
     if report.status is not None:
-        facts["status"] = _clean(report.status)
+        facts["status"] = clean(report.status)
     for name, component in (("database", report.database), ("redis", report.redis)):
         if component is not None and component.status is not None:
-            facts[name] = _clean(component.status)
+            facts[name] = clean(component.status)
     if report.services is not None:
         facts["services"] = {
             "active": report.services.active,
@@ -157,6 +167,6 @@ def _not_utf8(body: bytes) -> int:
     return len(body)
 
 
-def _clean(text: str) -> str:
-    """Make text from a server fit for PostgreSQL and for a line: no null characters, not endless."""
+def clean(text: str) -> str:
+    """Return text of a server made fit for PostgreSQL and for a line: no null characters, not endless."""
     return text.replace("\x00", "")[:_MAX_VERSION]

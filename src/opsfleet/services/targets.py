@@ -12,6 +12,7 @@ from opsfleet.domain.cycles import network_of
 from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.domain.health import HealthStatus
 from opsfleet.polling import Target
+from opsfleet.services.sources import SOURCES
 from opsfleet.store import targets
 from opsfleet.store.database import Database
 from opsfleet.store.targets import TargetRow
@@ -65,7 +66,9 @@ def polled_server(row: TargetRow, vault: Vault) -> PolledServer:
     url = parse_api_url(row.api_url)
     sealed = row.api_token_ciphertext
     token = vault.decrypt(sealed, context=row.id.bytes) if sealed is not None else ""
-    target = Target(row.id, url.host, url.port, url.tls, url.path_prefix, token, row.ca_certificate)
+    source = SOURCES[row.kind]
+    prefix = source.prefix(url.path_prefix)
+    target = Target(row.id, url.host, url.port, url.tls, prefix, token, row.ca_certificate, accept=source.accept)
     return PolledServer(row, target)
 
 

@@ -13,10 +13,10 @@ from opsfleet.domain.uptime import gap_after
 from opsfleet.polling import PollingEngine
 from opsfleet.services.health import HealthService
 from opsfleet.services.health_cycle import HealthCycle
+from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer, TargetSource
 from opsfleet.store.health_checks import CheckToWrite
 from opsfleet.workers.polling import Pacing, PollingWorker, start_worker, stop_worker
-from opsfleet_agent import wire
 
 _SIGNS = {
     HealthStatus.HEALTHY: "✓",
@@ -128,7 +128,7 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
 
 
 def _path(server: PolledServer) -> str:
-    return wire.HEALTH_PATH
+    return SOURCES[server.kind].health_path
 
 
 async def start_health_worker(worker: FleetHealthWorker) -> bool:

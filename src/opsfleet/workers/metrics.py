@@ -13,8 +13,9 @@ from opsfleet.domain.health import list_names
 from opsfleet.domain.metrics import LastCollection, minute_of
 from opsfleet.polling import PollingEngine
 from opsfleet.services.maintenance import MaintenanceService
-from opsfleet.services.metrics import SOURCES, MetricsService
+from opsfleet.services.metrics import MetricsService
 from opsfleet.services.metrics_cycle import MetricsCycle, choose
+from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer, TargetSource
 from opsfleet.store.metrics import CollectionToWrite
 from opsfleet.workers.polling import Pacing, PollingWorker, start_worker, stop_worker
@@ -130,7 +131,7 @@ class FleetMetricsWorker(PollingWorker[CollectionToWrite]):
 
 
 def _path(server: PolledServer) -> str:
-    return SOURCES[server.kind][0]
+    return SOURCES[server.kind].metrics_path
 
 
 async def start_metrics_worker(worker: FleetMetricsWorker) -> bool:

@@ -45,9 +45,11 @@ class Collecting:
         worker = FleetMetricsWorker(source, self.engine, pacing, service=self.metrics, maintenance=self.maintenance)
         return source, worker
 
-    async def add(self, name: str, api_url: str, health: HealthStatus | None = HealthStatus.HEALTHY) -> UUID:
+    async def add(
+        self, name: str, api_url: str, health: HealthStatus | None = HealthStatus.HEALTHY, **more: Any
+    ) -> UUID:
         """Register a server whose health is known already."""
-        row = {"name": name, "hostname": name, "api_url": api_url, "api_token": "simulated-token"}
+        row = {"name": name, "hostname": name, "api_url": api_url, "api_token": "simulated-token", **more}
         server = await self.servers.register(DEFAULT_ORGANIZATION, row)
         if health is not None:
             async with self.database.connection() as connection:

@@ -23,6 +23,8 @@ from opsfleet.embedded import EmbeddedPostgres
 from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
 from opsfleet.services.access import AccessService
 from opsfleet.services.costs import CostService
+from opsfleet.services.discovery import DiscoveryService
+from opsfleet.services.fleet_gauges import FleetGaugesService
 from opsfleet.services.health import HealthService
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
@@ -217,6 +219,8 @@ def _services(fleet: Fleet) -> Services:
         summary=fleet.summary,
         workers=fleet.workers,
         readiness=ReadinessService(fleet.database, fleet.workers),
+        discovery=DiscoveryService(fleet.database),
+        gauges=FleetGaugesService(fleet.database, fleet.settings.metrics_interval),
     )
 
 

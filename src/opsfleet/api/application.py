@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsfleet import __version__
-from opsfleet.api import costs, errors, health, series, servers, summary, system, workers
+from opsfleet.api import costs, discovery, errors, health, series, servers, summary, system, workers
 from opsfleet.domain.ids import new_id
 
 _TAGS = [
@@ -21,6 +21,7 @@ _TAGS = [
 
 ALL_ROUTERS = (
     servers.router,
+    discovery.router,
     health.router,
     series.router,
     summary.router,

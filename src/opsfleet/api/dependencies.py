@@ -9,6 +9,8 @@ from fastapi.security import HTTPBearer
 from opsfleet.domain.access import Caller, Role
 from opsfleet.services.access import AccessService
 from opsfleet.services.costs import CostService
+from opsfleet.services.discovery import DiscoveryService
+from opsfleet.services.fleet_gauges import FleetGaugesService
 from opsfleet.services.health import HealthService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
@@ -33,6 +35,8 @@ class Services:
     summary: SummaryService
     workers: WorkerService
     readiness: ReadinessService
+    discovery: DiscoveryService
+    gauges: FleetGaugesService
 
 
 _bearer = HTTPBearer(auto_error=False, description="An API token.")

@@ -27,7 +27,11 @@ class Caller:
     organization_id: UUID
     role: Role
 
+    def may(self, role: Role) -> bool:
+        """Say whether the caller has at least `role`."""
+        return _RANK[self.role] >= _RANK[role]
+
     def require(self, role: Role) -> None:
         """Raise `ForbiddenError` unless the caller has at least `role`."""
-        if _RANK[self.role] < _RANK[role]:
+        if not self.may(role):
             raise ForbiddenError(f"this needs the role {role.value}; yours is {self.role.value}")

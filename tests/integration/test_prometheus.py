@@ -1,6 +1,8 @@
 """Prometheus finds the servers here and draws them: discovery, gauges, and a real Prometheus that uses both."""
 
 import asyncio
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION, new_id
 from opsfleet.simulate.behaviour import Behaviour, MetricsReport
 from opsfleet.simulate.fleet import SimulatedFleet
+from opsfleet.store.database import Database
+from opsfleet.store.fleet_gauges import OF_SERVERS, of_servers
 from tests.support.product import TOKEN, Product, running_product
 from tests.support.prometheus import NODE_EXPORTER, PROMETHEUS, node_exporter, prometheus, requires
 
@@ -250,6 +254,58 @@ async def test_servers_are_shown_to_nobody_without_a_token(product: Product, dsn
         for path in ("/metrics", "/metrics?servers=1"):
             assert (await open_to_all.call("GET", path, headers={}))[0] == 401
             assert "opsfleet_health_worker_running" in await open_to_all.get(path)
+
+
+def scans(plan: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """Return how each table of a plan was read, its name, and how many times."""
+    own = [(plan["Node Type"], plan["Relation Name"], plan["Actual Loops"])] if "Relation Name" in plan else []
+    return own + [scan for child in plan.get("Plans", ()) for scan in scans(child)]
+
+
+async def test_each_server_s_values_are_looked_up_by_index(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO managed_servers (id, organization_id, name, hostname, api_url, last_health_check_at)
+            SELECT gen_random_uuid(), $1, 's-' || number, 'h', 'https://h', date_trunc('minute', now())
+            FROM generate_series(1, 2000) AS number
+            """,
+            DEFAULT_ORGANIZATION,
+        )
+        await connection.execute(
+            """
+            INSERT INTO server_last_collections (server_id, collected_at, minute)
+            SELECT id, last_health_check_at, last_health_check_at FROM managed_servers
+            """
+        )
+        await connection.execute(
+            """
+            INSERT INTO server_metrics_aggregated (timestamp, server_id, cpu_percent, sample_count, period)
+            SELECT last_health_check_at - past * interval '1 minute', id, 5, 1, '1m'
+            FROM managed_servers, generate_series(0, 29) AS past
+            """
+        )
+        await connection.execute(
+            """
+            INSERT INTO server_health_checks (timestamp, server_id, status, response_time_ms)
+            SELECT last_health_check_at - past * interval '1 minute', id, 'healthy', 7
+            FROM managed_servers, generate_series(0, 29) AS past
+            """
+        )
+        await connection.execute("ANALYZE")
+        since = datetime.now(UTC) - timedelta(minutes=5)
+        found = await of_servers(connection, DEFAULT_ORGANIZATION, limit=1_000, since=since)
+        assert {(one.cpu_percent, one.response_time_ms) for one in found} == {(5, 7)}
+        assert len(found) == 1_000
+        raw = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {OF_SERVERS}", DEFAULT_ORGANIZATION, 1_000, since
+        )
+    tables = ("server_metrics_aggregated", "server_health_checks")
+    read = [scan for scan in scans(json.loads(raw)[0]["Plan"]) if scan[1].startswith(tables) and scan[2]]
+    # Tables that are nearly empty, such as the default ones, may be read as a whole.
+    large = [(kind, name) for kind, name, times in read if not name.endswith("_default")]
+    assert {kind for kind, _ in large} <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, read
+    assert {name[:21] for _, name in large} == {"server_metrics_aggreg", "server_health_checks_"}
 
 
 @requires(PROMETHEUS)

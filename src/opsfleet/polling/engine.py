@@ -135,12 +135,9 @@ class PollingEngine:
         else:
             host.forgotten = True
 
-    async def close(self) -> None:
-        """Close all connections. Polls under way end with a local fault."""
-        self._closed = True
-        if self._ticking is not None:
-            self._ticking.cancel()
-            self._ticking = None
+    def end_polls(self) -> None:
+        """End every poll, under way or waiting, with a local fault, and close all connections; new polls may follow."""
+        closed, self._closed = self._closed, True  # no poll that ends here makes room for another
         fault = Fault(FaultKind.LOCAL, "not polled: polling has stopped")
         self._ready.clear()
         self._doubtful.clear()
@@ -149,6 +146,15 @@ class PollingEngine:
             while host.sink is not None:
                 self._finish(host, None, 0, b"", fault)
         self._hosts.clear()
+        self._closed = closed
+
+    async def close(self) -> None:
+        """Close all connections. Polls under way end with a local fault."""
+        self._closed = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+        self.end_polls()
         await asyncio.gather(*self._dialing, return_exceptions=True)
         await self._resolver.close()
         if self._open:

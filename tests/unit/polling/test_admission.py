@@ -212,3 +212,22 @@ async def test_a_pause_of_this_process_is_nobodys_fault(
         server.cue.set()
         await outcomes.reach(1)
         assert outcomes.all[0].status == 200
+
+
+async def test_polls_can_be_ended_all_at_once_and_others_follow(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_in_flight=4, patience=1000.0)
+    outcomes, later = Outcomes(), Outcomes()
+    async with rogue.server(rogue.on_cue()) as server:
+        targets = [target_of(server) for _ in range(20)]
+        for target in [*targets, targets[0]]:
+            engine.submit(target, "/health", outcomes)
+        await server.until(lambda: server.held == 4)
+        engine.end_polls()
+        assert [outcome.fault.kind for outcome in outcomes.all if outcome.fault] == [FaultKind.LOCAL] * 21
+        assert (engine.in_flight, engine.queued) == (0, 0)
+        requests = server.requests
+        server.cue.set()
+        engine.submit(targets[0], "/health", later)
+        await later.reach(1)
+        assert later.all[0].status == 200
+        assert server.requests == requests + 1, "nothing that had waited was sent"

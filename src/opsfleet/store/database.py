@@ -62,11 +62,13 @@ class Database:
             async with pool.acquire(timeout=self._timeout) as connection:
                 yield connection
         except _AWAY as error:
+            _stay_cancelled(error)
             raise DatabaseUnavailableError(f"the database is away: {_reason(error)}") from error
         except asyncpg.InterfaceError as error:
             # The driver's word for a connection that broke under our hands, and also for its misuse.
             if "closed" not in str(error) and "closing" not in str(error) and "released" not in str(error):
                 raise
+            _stay_cancelled(error)
             raise DatabaseUnavailableError(f"the database is away: {error}") from error
 
     @asynccontextmanager
@@ -145,6 +147,13 @@ async def _prepare(connection: Connection) -> None:
         schema="pg_catalog",
         format="binary",
     )
+
+
+def _stay_cancelled(error: BaseException) -> None:
+    """Let a cancelled task end: giving a dead connection back fails too, and the driver then tells of that alone."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
 
 
 def _reason(error: BaseException) -> str:

@@ -3,12 +3,11 @@
 import asyncio
 import gc
 import resource
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -26,6 +25,7 @@ from opsfleet.services.costs import CostService
 from opsfleet.services.discovery import DiscoveryService
 from opsfleet.services.fleet_gauges import FleetGaugesService
 from opsfleet.services.health import HealthService
+from opsfleet.services.leases import Lease
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.readiness import ReadinessService
@@ -39,11 +39,13 @@ from opsfleet.settings import Settings
 from opsfleet.store.database import Database
 from opsfleet.store.migrate import migrate
 from opsfleet.vault import Vault, load_or_create_secret_key
-from opsfleet.workers.health import FleetHealthWorker, start_health_worker, stop_health_worker
+from opsfleet.workers.health import FleetHealthWorker
+from opsfleet.workers.leadership import Leadership
 from opsfleet.workers.maintenance import MaintenanceWorker
-from opsfleet.workers.metrics import FleetMetricsWorker, start_metrics_worker, stop_metrics_worker
+from opsfleet.workers.metrics import FleetMetricsWorker
 from opsfleet.workers.polling import Pacing
 from opsfleet.workers.publisher import StatisticsPublisher
+from opsfleet.workers.tenure import Tenure
 
 RESERVED_DESCRIPTORS = 500
 """Kept back for the database, clients of the API, logs and files."""
@@ -117,9 +119,8 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
         )
 
 
-@asynccontextmanager
-async def run_workers(fleet: Fleet) -> AsyncIterator[Callable[[], dict[str, Any]]]:
-    """Run the workers of this process as long as the block; lends what returns their statistics."""
+def begin_tenure(fleet: Fleet, lease: Lease) -> Tenure:
+    """Return new workers that poll and store under `lease`."""
     settings = fleet.settings
     source = TargetSource(fleet.database, fleet.vault)
     health = FleetHealthWorker(
@@ -129,6 +130,7 @@ async def run_workers(fleet: Fleet) -> AsyncIterator[Callable[[], dict[str, Any]
             settings.health_interval, settings.health_batch_size, settings.health_batch_delay, settings.results_buffer
         ),
         service=fleet.health,
+        lease=lease,
     )
     metrics = FleetMetricsWorker(
         source,
@@ -141,27 +143,42 @@ async def run_workers(fleet: Fleet) -> AsyncIterator[Callable[[], dict[str, Any]
         ),
         service=fleet.metrics,
         maintenance=fleet.maintenance,
+        lease=lease,
     )
+    return Tenure(lease, source, fleet.engine, health, metrics)
 
-    def statistics() -> dict[str, Any]:
-        return {"health_worker": health.get_stats(), "metrics_worker": metrics.get_stats()}
 
+@asynccontextmanager
+async def run_workers(fleet: Fleet) -> AsyncIterator[Leadership]:
+    """Run the workers as long as the block, or stand by while another process runs them."""
+    settings = fleet.settings
+    leadership = Leadership(fleet.database, fleet.workers.instance_id, lambda lease: begin_tenure(fleet, lease))
     publisher = StatisticsPublisher(
-        fleet.workers, statistics, shortest_interval=min(settings.health_interval, settings.metrics_interval)
+        fleet.workers,
+        leadership.statistics,
+        lambda: leadership.state,
+        shortest_interval=min(settings.health_interval, settings.metrics_interval),
     )
     maintenance = MaintenanceWorker(fleet.maintenance)
-    source.start()
-    await start_health_worker(health)
-    await start_metrics_worker(metrics)
+    await leadership.start()
     publisher.start()
     maintenance.start()
     try:
-        yield statistics
+        yield leadership
     finally:
         await maintenance.stop()
-        await stop_metrics_worker(metrics)
-        await stop_health_worker(health)
-        await source.stop()
+        await leadership.stop()
+        await publisher.stop()
+
+
+@asynccontextmanager
+async def show_presence(fleet: Fleet) -> AsyncIterator[None]:
+    """List this process, which runs no workers, among the instances as long as the block."""
+    publisher = StatisticsPublisher(fleet.workers, dict, lambda: "none")
+    publisher.start()
+    try:
+        yield
+    finally:
         await publisher.stop()
 
 
@@ -173,12 +190,14 @@ def build_application(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             fleet = await stack.enter_async_context(open_fleet(settings))
             await prepare_database(fleet)
-            statistics = None
+            leadership = None
             if settings.role != "api":
-                statistics = await stack.enter_async_context(run_workers(fleet))
+                leadership = await stack.enter_async_context(run_workers(fleet))
+            else:
+                await stack.enter_async_context(show_presence(fleet))
             app.state.fleet = fleet
-            app.state.services = _services(fleet)
-            app.state.own_metrics = own_metrics(statistics)
+            app.state.services = _services(fleet, leadership)
+            app.state.own_metrics = own_metrics(leadership.statistics if leadership is not None else None)
             app.state.metrics_open = is_loopback(settings.host)
             spare_the_collector()
             yield
@@ -204,7 +223,7 @@ async def prepare_database(fleet: Fleet) -> str:
     return revision
 
 
-def _services(fleet: Fleet) -> Services:
+def _services(fleet: Fleet, leadership: Leadership | None) -> Services:
     token = fleet.settings.bootstrap_admin_token
     if token is None:
         logger.warning("No FLEET_BOOTSTRAP_ADMIN_TOKEN is set: the API will refuse every caller")
@@ -218,7 +237,9 @@ def _services(fleet: Fleet) -> Services:
         series=fleet.series,
         summary=fleet.summary,
         workers=fleet.workers,
-        readiness=ReadinessService(fleet.database, fleet.workers),
+        readiness=ReadinessService(
+            fleet.database, fleet.workers, lambda: leadership is not None and leadership.stands_by_well
+        ),
         discovery=DiscoveryService(fleet.database),
         gauges=FleetGaugesService(fleet.database, fleet.settings.metrics_interval),
     )

@@ -296,12 +296,13 @@ class MetricsWorkerStatus(BaseModel):
 
 
 class WorkerInstanceResource(BaseModel):
-    """One process that runs workers."""
+    """One process of the control plane."""
 
     id: UUID
     role: str
     host: str
     pid: int
+    state: Literal["active", "standby", "none"]
     started_at: datetime
     heartbeat_at: datetime
 
@@ -333,7 +334,17 @@ class WorkersStatusResource(BaseModel):
                     "last_run": None,
                     "last_duration_seconds": None,
                 },
-                "instances": [],
+                "instances": [
+                    {
+                        "id": "019c0a60-3f51-7c62-9a53-3d6a4f0b1f10",
+                        "role": "worker",
+                        "host": "fleet-1",
+                        "pid": 4711,
+                        "state": "active",
+                        "started_at": "2026-01-26T08:00:00.000000Z",
+                        "heartbeat_at": "2026-01-26T14:30:29.500000Z",
+                    }
+                ],
                 "timestamp": "2026-01-26T14:30:30.000000Z",
             }
         }

@@ -40,7 +40,11 @@ _NEVER_RAN: dict[str, dict[str, Any]] = {
     "/status",
     operation_id="get_workers_status",
     summary="Show the state of the workers",
-    description="Role: `fleet:admin`. Statistics since each worker's start, as last published by its process.",
+    description=(
+        "Role: `fleet:admin`. Statistics since each worker's start, as last published by the instance that is "
+        "`active`; the others are on `standby` to take over, or `none` without workers. An instance that ended in good "
+        "order is not listed; of one that did not, `heartbeat_at` stays where it was."
+    ),
     responses={200: {"model": schemas.WorkersStatusResource}, **problems(401, 403, 503)},
 )
 async def status(fleet: Fleet, _: Admin) -> Response:
@@ -52,6 +56,7 @@ async def status(fleet: Fleet, _: Admin) -> Response:
             "role": instance.role,
             "host": instance.host,
             "pid": instance.pid,
+            "state": instance.state,
             "started_at": instance.started_at,
             "heartbeat_at": instance.heartbeat_at,
         }

@@ -104,9 +104,12 @@ async def _key(fleet: Fleet) -> Finding:
 
 
 async def _workers(fleet: Fleet) -> Finding:
-    found = (await fleet.workers.status()).kinds.get("health_worker")
+    status = await fleet.workers.status()
+    found = status.kinds.get("health_worker")
     if found is None:
         return Finding("workers", False, "no health worker has ever published", "start opsfleet serve")
     if not found["running"]:
         return Finding("workers", False, "the health worker has fallen silent", "start opsfleet serve, read its log")
-    return Finding("workers", True, f"health worker runs, {found['success_rate']} % of checks successful")
+    behind = sum(instance.state == "standby" for instance in status.instances)
+    also = f", {behind} more on standby" if behind else ""
+    return Finding("workers", True, f"health worker runs, {found['success_rate']} % of checks successful{also}")

@@ -61,6 +61,7 @@ async def glance(fleet: Fleet) -> dict[str, Any]:
         "by_health": by_health,
         **{kind: dict(statistics) for kind, statistics in workers.kinds.items()},
         "instances": len(workers.instances),
+        "standing_by": sum(instance.state == "standby" for instance in workers.instances),
     }
 
 
@@ -73,6 +74,8 @@ def _render(found: Mapping[str, Any]) -> RenderableType:
         table.add_column(column)
     for subject, polls in (("health", "checks_performed"), ("metrics", "collections_performed")):
         table.add_row(subject, *_worker_cells(found.get(f"{subject}_worker"), polls))
+    if found["standing_by"]:
+        return Group(line, "", table, "", Text(f"{found['standing_by']} more on standby"))
     return Group(line, "", table)
 
 

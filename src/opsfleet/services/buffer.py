@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from opsfleet.domain.errors import DatabaseUnavailableError
+from opsfleet.store.leases import LeaseLostError
 
 Item = TypeVar("Item")
 
@@ -149,6 +150,8 @@ class ResultBuffer(Generic[Item]):
                 self._on_away(error.message, len(self))
             self._trim()
             return False
+        except LeaseLostError as error:  # nor will anything behind it be wanted
+            self._give_up_all(error)
         except Exception as error:  # what cannot be stored must not stop what is behind it
             self._narrow_down(piece, error)
         else:
@@ -161,6 +164,14 @@ class ResultBuffer(Generic[Item]):
             self.away = False
             self._on_back(len(self._items))
         return True
+
+    def _give_up_all(self, error: Exception) -> None:
+        given_up = len(self)
+        self._batch = []
+        self._items.clear()
+        self._pieces.clear()
+        self.dropped += given_up
+        self._on_refused(error, given_up)
 
     def _narrow_down(self, piece: _Piece, error: Exception) -> None:
         """Let the halves of a refused piece be tried one after the other; a single result is given up."""

@@ -9,6 +9,7 @@ import structlog
 from opsfleet.domain.errors import ChangedMeanwhileError, FleetError, NotActiveError, NotFoundError
 from opsfleet.domain.health import HealthCheck
 from opsfleet.polling import PollingEngine
+from opsfleet.services.leases import Lease
 from opsfleet.services.reports import check_of
 from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import polled_server
@@ -72,17 +73,24 @@ class HealthService:
             raise ChangedMeanwhileError(f"{row.name} was changed or removed during the check; check it again")
         return check
 
-    async def record(self, batch: Sequence[CheckToWrite], *, repeated: bool = False) -> Written:
+    async def record(
+        self, batch: Sequence[CheckToWrite], *, repeated: bool = False, lease: Lease | None = None
+    ) -> Written:
         """Record a batch of checks in one transaction; `repeated` when it may have been stored already.
 
         Raises:
+            LeaseLostError: when `lease` is no longer the current one; nothing was stored.
             DatabaseUnavailableError: when it could not be stored now; nothing is half-done.
         """
         try:
             async with self._database.transaction(repeatable=True) as connection:
+                if lease is not None:
+                    await lease.confirm(connection)
                 written = await health_checks.write(connection, batch, careful=repeated)
         except AlreadyStoredError:
             async with self._database.transaction(repeatable=True) as connection:
+                if lease is not None:
+                    await lease.confirm(connection)
                 written = await health_checks.write(connection, batch, careful=True)
         return written
 

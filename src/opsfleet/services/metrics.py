@@ -9,6 +9,7 @@ from opsfleet.domain.errors import ChangedMeanwhileError, NotActiveError, NotFou
 from opsfleet.domain.metrics import MetricsCollection, minute_of
 from opsfleet.polling import PollingEngine
 from opsfleet.services.health import CheckBrokeError
+from opsfleet.services.leases import Lease
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metric_reports import collection_of
 from opsfleet.services.sources import SOURCES
@@ -59,29 +60,39 @@ class MetricsService:
             raise ChangedMeanwhileError(f"{row.name} was changed or removed meanwhile; collect again")
         return collection
 
-    async def record(self, batch: Sequence[CollectionToWrite], *, repeated: bool = False) -> Written | None:
+    async def record(
+        self, batch: Sequence[CollectionToWrite], *, repeated: bool = False, lease: Lease | None = None
+    ) -> Written | None:
         """Record a batch of collections in one transaction; None when it turns out to have been stored already.
 
         `repeated` says that an earlier attempt may have succeeded after all.
 
         Raises:
+            LeaseLostError: when `lease` is no longer the current one; nothing was stored.
             DatabaseUnavailableError: when it could not be stored now; nothing is half-done.
         """
-        return await self._repairing(batch, _batch_id(batch), repeated=repeated)
+        return await self._repairing(batch, _batch_id(batch), repeated=repeated, lease=lease)
 
     async def _repairing(
-        self, batch: Sequence[CollectionToWrite], batch_id: UUID | None, *, repeated: bool = False
+        self,
+        batch: Sequence[CollectionToWrite],
+        batch_id: UUID | None,
+        *,
+        repeated: bool = False,
+        lease: Lease | None = None,
     ) -> Written | None:
         try:
-            return await self._write(batch, batch_id, repeated=repeated)
+            return await self._write(batch, batch_id, repeated=repeated, lease=lease)
         except MissingPartitionError:
             await self._maintenance.ensure_partitions()
-            return await self._write(batch, batch_id, repeated=repeated)
+            return await self._write(batch, batch_id, repeated=repeated, lease=lease)
 
     async def _write(
-        self, batch: Sequence[CollectionToWrite], batch_id: UUID | None, *, repeated: bool
+        self, batch: Sequence[CollectionToWrite], batch_id: UUID | None, *, repeated: bool, lease: Lease | None
     ) -> Written | None:
         async with self._database.transaction() as connection:
+            if lease is not None:
+                await lease.confirm(connection)
             if repeated and batch_id is not None and await metrics.is_written(connection, batch_id):
                 return None
             return await metrics.write(connection, batch, batch_id=batch_id)

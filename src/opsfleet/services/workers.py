@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from opsfleet.domain.ids import new_id
 from opsfleet.store import workers
@@ -20,7 +21,7 @@ SILENT_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class WorkersStatus:
-    """The state of both workers, each taken from the instance that published last, and all instances."""
+    """The state of both workers, each taken from the active instance that published last, and all instances."""
 
     kinds: Mapping[str, Mapping[str, Any]]
     instances: list[WorkerInstance]
@@ -36,8 +37,13 @@ class WorkerService:
         self._id = new_id()
         self._started_at = datetime.now(UTC)
 
-    async def publish(self, statistics: Mapping[str, Any]) -> None:
-        """Store the statistics of this process's workers."""
+    @property
+    def instance_id(self) -> UUID:
+        """What this process is called among the instances."""
+        return self._id
+
+    async def publish(self, statistics: Mapping[str, Any], state: str) -> None:
+        """Store the statistics of this process's workers, and whether it is `active`, on `standby` or neither."""
         async with self._database.connection() as connection:
             await workers.publish(
                 connection,
@@ -45,6 +51,7 @@ class WorkerService:
                 role=self._role,
                 host=socket.gethostname(),
                 pid=os.getpid(),
+                state=state,
                 started_at=self._started_at,
                 statistics=statistics,
             )
@@ -61,6 +68,8 @@ class WorkerService:
         kinds: dict[str, Mapping[str, Any]] = {}
         for kind in KINDS:
             for instance in instances:
+                if instance.state != "active":
+                    continue
                 statistics = instance.statistics.get(kind)
                 if statistics is not None:
                     kinds[kind] = {**statistics, "running": is_running(instance, statistics)}

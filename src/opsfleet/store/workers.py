@@ -7,16 +7,21 @@ from typing import Any
 from uuid import UUID
 
 from opsfleet.store.database import Connection
+from opsfleet.store.leases import POLLING
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInstance:
-    """One process that runs workers. `age` is the time since it last published, by the database's clock."""
+    """One process: `active` when its workers poll, on `standby` to do so, or `none` when it has no workers.
+
+    `age` is the time since it last published, by the database's clock.
+    """
 
     id: UUID
     role: str
     host: str
     pid: int
+    state: str
     started_at: datetime
     heartbeat_at: datetime
     age: timedelta
@@ -30,15 +35,19 @@ async def publish(
     role: str,
     host: str,
     pid: int,
+    state: str,
     started_at: datetime,
     statistics: Mapping[str, Any],
 ) -> None:
-    """Say that an instance lives, with its statistics."""
+    """Say that an instance lives, with its state and statistics; one that was deposed unawares is not `active`."""
     await connection.execute(
         """
-        INSERT INTO fleet_workers (id, role, host, pid, started_at, heartbeat_at, statistics)
-        VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6)
-        ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(), statistics = excluded.statistics
+        INSERT INTO fleet_workers (id, role, host, pid, started_at, heartbeat_at, statistics, state)
+        VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6,
+            CASE WHEN $7 = 'active' AND EXISTS (SELECT FROM worker_leases WHERE name = $8 AND holder <> $1)
+                THEN 'standby' ELSE $7 END)
+        ON CONFLICT (id) DO UPDATE
+        SET heartbeat_at = clock_timestamp(), statistics = excluded.statistics, state = excluded.state
         """,
         instance_id,
         role,
@@ -46,6 +55,8 @@ async def publish(
         pid,
         started_at,
         statistics,
+        state,
+        POLLING,
     )
 
 
@@ -60,7 +71,8 @@ async def select(connection: Connection) -> list[WorkerInstance]:
     """Return all known instances, the one that published last first."""
     rows = await connection.fetch(
         """
-        SELECT id, role, host, pid, started_at, heartbeat_at, clock_timestamp() - heartbeat_at AS age, statistics
+        SELECT id, role, host, pid, state, started_at, heartbeat_at, clock_timestamp() - heartbeat_at AS age,
+            statistics
         FROM fleet_workers ORDER BY heartbeat_at DESC
         """
     )

@@ -13,6 +13,7 @@ from opsfleet.domain.uptime import gap_after
 from opsfleet.polling import PollingEngine
 from opsfleet.services.health import HealthService
 from opsfleet.services.health_cycle import HealthCycle
+from opsfleet.services.leases import Lease
 from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer, TargetSource
 from opsfleet.store.health_checks import CheckToWrite
@@ -33,8 +34,16 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
 
     subject = "health"
 
-    def __init__(self, source: TargetSource, engine: PollingEngine, pacing: Pacing, *, service: HealthService) -> None:
-        super().__init__(source, engine, pacing)
+    def __init__(
+        self,
+        source: TargetSource,
+        engine: PollingEngine,
+        pacing: Pacing,
+        *,
+        service: HealthService,
+        lease: Lease | None = None,
+    ) -> None:
+        super().__init__(source, engine, pacing, lease)
         self._service = service
         self._gap_after = gap_after(pacing.interval)
         self._servers: dict[Any, PolledServer] = {}
@@ -114,7 +123,7 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
             )
 
     async def _write(self, batch: Sequence[CheckToWrite], repeated: bool) -> None:
-        written = await self._service.record(batch, repeated=repeated)
+        written = await self._service.record(batch, repeated=repeated, lease=self._lease)
         servers = self._servers
         for item in batch:
             check = item.check

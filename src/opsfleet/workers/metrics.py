@@ -12,6 +12,7 @@ from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.domain.health import list_names
 from opsfleet.domain.metrics import LastCollection, minute_of
 from opsfleet.polling import PollingEngine
+from opsfleet.services.leases import Lease
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.metrics_cycle import MetricsCycle, choose
@@ -36,8 +37,9 @@ class FleetMetricsWorker(PollingWorker[CollectionToWrite]):
         *,
         service: MetricsService,
         maintenance: MaintenanceService,
+        lease: Lease | None = None,
     ) -> None:
-        super().__init__(source, engine, pacing)
+        super().__init__(source, engine, pacing, lease)
         self._service = service
         self._maintenance = maintenance
         self._known: dict[UUID, LastCollection] = {}
@@ -111,7 +113,7 @@ class FleetMetricsWorker(PollingWorker[CollectionToWrite]):
             logger.warning(f"Failed to collect metrics from: {names}", failed=failed, names=cycle.failed[:5])
 
     async def _write(self, batch: Sequence[CollectionToWrite], repeated: bool) -> None:
-        written = await self._service.record(batch, repeated=repeated)
+        written = await self._service.record(batch, repeated=repeated, lease=self._lease)
         collected = sum(item.collection.reading is not None for item in batch)
         if written is None:
             # It was stored, but by an attempt whose answer was lost: what is remembered is read anew.

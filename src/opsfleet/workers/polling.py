@@ -13,7 +13,9 @@ import structlog
 from opsfleet.domain.pace import plan
 from opsfleet.polling import Outcome, PollingEngine
 from opsfleet.services.buffer import ResultBuffer
+from opsfleet.services.leases import Lease
 from opsfleet.services.targets import PolledServer, TargetSource
+from opsfleet.store.leases import LeaseLostError
 from opsfleet.workers.schedule import ticks
 
 Item = TypeVar("Item")
@@ -38,15 +40,16 @@ class PollingWorker(ABC, Generic[Item]):
     """Polls servers on a fixed schedule.
 
     The life of a worker is `initialize`, `start`, `stop`, `cleanup`; `get_stats` may be called at any time. `subject`
-    is what its log lines call it: "health" or "metrics".
+    is what its log lines call it: "health" or "metrics". With a `lease`, it launches and stores only while that holds.
     """
 
     subject: str
 
-    def __init__(self, source: TargetSource, engine: PollingEngine, pacing: Pacing) -> None:
+    def __init__(self, source: TargetSource, engine: PollingEngine, pacing: Pacing, lease: Lease | None = None) -> None:
         self._source = source
         self._engine = engine
         self._pacing = pacing
+        self._lease = lease
         self._buffer: ResultBuffer[Item] = ResultBuffer(
             self._write,
             capacity=pacing.buffer_capacity,
@@ -96,6 +99,13 @@ class PollingWorker(ABC, Generic[Item]):
         left = await self._buffer.stop(STOP_SECONDS)
         if left:
             logger.error(f"Fleet {self.subject} worker stopped with {left} results not written", results=left)
+
+    async def abandon(self) -> None:
+        """Stop for good, and give up what is not written."""
+        await self.stop()
+        left = await self._buffer.stop(0)
+        if left:
+            logger.error(f"Fleet {self.subject} worker gave up {left} results not written", results=left)
 
     @abstractmethod
     def get_stats(self) -> dict[str, Any]:
@@ -149,6 +159,8 @@ class PollingWorker(ABC, Generic[Item]):
         for number, position in enumerate(range(0, len(servers), pace.batch_size)):
             if number:
                 await asyncio.sleep(start + number * pace.delay - time.monotonic())
+            if self._lease is not None:
+                await self._lease.certain()
             for server in servers[position : position + pace.batch_size]:
                 submit(server.target, path_of(server), take)
             self._lag = max(0.0, time.monotonic() - start - number * pace.delay)
@@ -190,7 +202,8 @@ class PollingWorker(ABC, Generic[Item]):
         )
 
     def _log_refused(self, error: Exception, count: int) -> None:
-        logger.error(f"{count} {self.subject} results could not be stored: {error}", results=count, exc_info=error)
+        trace = None if isinstance(error, LeaseLostError) else error
+        logger.error(f"{count} {self.subject} results could not be stored: {error}", results=count, exc_info=trace)
 
 
 async def start_worker(worker: PollingWorker[Any]) -> bool:

@@ -17,13 +17,19 @@ logger = structlog.get_logger(__name__)
 
 
 class StatisticsPublisher:
-    """Publishes what `statistics` returns, at the workers' shortest interval but at least every few seconds."""
+    """Publishes what `statistics` and `state` return, every few seconds or at the shortest interval of the workers."""
 
     def __init__(
-        self, service: WorkerService, statistics: Callable[[], Mapping[str, Any]], *, shortest_interval: float
+        self,
+        service: WorkerService,
+        statistics: Callable[[], Mapping[str, Any]],
+        state: Callable[[], str],
+        *,
+        shortest_interval: float = PUBLISH_SECONDS,
     ) -> None:
         self._service = service
         self._statistics = statistics
+        self._state = state
         self._every = min(PUBLISH_SECONDS, shortest_interval)
         self._task: asyncio.Task[None] | None = None
 
@@ -43,7 +49,7 @@ class StatisticsPublisher:
     async def _run(self) -> None:
         async for _ in ticks(self._every):
             try:
-                await self._service.publish(self._statistics())
+                await self._service.publish(self._statistics(), self._state())
             except DatabaseUnavailableError as error:
                 logger.debug("Statistics not published", reason=error.message)
             except Exception as error:

@@ -8,6 +8,7 @@ import pytest
 from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.services import buffer as module
 from opsfleet.services.buffer import ResultBuffer
+from opsfleet.store.leases import LeaseLostError
 
 
 class Store:
@@ -244,3 +245,29 @@ async def test_stopping_gives_up_on_a_database_that_stays_away() -> None:
     buffer.add(1)
     await store.attempted.wait()
     assert await buffer.stop(0.05) == 1
+
+
+async def test_results_that_another_worker_makes_void_are_given_up_together() -> None:
+    attempts: list[int] = []
+    refused: list[tuple[Exception, int]] = []
+
+    async def write(batch: Sequence[int], _: bool) -> None:
+        attempts.append(len(batch))
+        raise LeaseLostError("another worker has taken over")
+
+    buffer: ResultBuffer[int] = ResultBuffer(
+        write,
+        capacity=1_000_000,
+        on_away=lambda *_: None,
+        on_back=lambda _: None,
+        on_dropped=lambda _: None,
+        on_refused=lambda error, count: refused.append((error, count)),
+    )
+    for number in range(5_000):
+        buffer.add(number)
+    buffer.start()
+    await buffer.settled()
+    assert attempts == [module.FLUSH_ITEMS], "one refusal is enough"
+    assert [count for _, count in refused] == [5_000]
+    assert buffer.dropped == 5_000
+    assert await buffer.stop(1) == 0

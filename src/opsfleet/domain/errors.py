@@ -69,6 +69,16 @@ class DatabaseUnavailableError(FleetError):
     code = "database_unavailable"
 
 
+class PartitionBusyError(DatabaseUnavailableError):
+    """A partition could not be made or dropped for now, because long transactions hold its table."""
+
+
+class ArchiveError(FleetError):
+    """Data could not be archived, so it was not dropped."""
+
+    code = "archive_failed"
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One wrong field. `field` is its path, such as `tags.3`; `message` says what is accepted."""

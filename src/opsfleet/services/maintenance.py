@@ -1,5 +1,6 @@
 """Upkeep of the database: partitions ahead of time, strays moved, history of removed servers dropped."""
 
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 import structlog
@@ -27,8 +28,10 @@ class MaintenanceService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def ensure_partitions(self, now: datetime | None = None) -> list[str]:
+    async def ensure_partitions(self, now: datetime | None = None, *, also: Iterable[Month] = ()) -> list[str]:
         """Make the partitions of this month and the next two where they are missing, and empty the default ones.
+
+        Those of the months in `also` are made too.
 
         Returns the names of the partitions made. Safe to run at any time and from several processes.
         """
@@ -36,7 +39,7 @@ class MaintenanceService:
         for table in PARTITIONED:
             async with self._database.connection() as connection:
                 strays = await partitions.stray_months(connection, table.name)
-            months = sorted({*months_to_keep_ready(now or datetime.now(UTC)), *strays})
+            months = sorted({*months_to_keep_ready(now or datetime.now(UTC)), *strays, *also})
             for created in await partitions.ensure(self._database, table, months):
                 made.append(created.name)
                 if created.moved:
@@ -50,17 +53,24 @@ class MaintenanceService:
 
     async def repair_current_month(self, now: datetime | None = None) -> None:
         """Make this month's partitions again where somebody dropped them, and say so; nothing is lost meanwhile."""
-        month = Month.of(now or datetime.now(UTC))
+        await self.repair({Month.of(now or datetime.now(UTC))}, now)
+
+    async def repair(self, months: Collection[Month], now: datetime | None = None) -> None:
+        """Make the partitions of `months` again where they are missing, and say so.
+
+        Raises:
+            DatabaseUnavailableError: when it cannot be done now.
+        """
+        missing: list[str] = []
         for table in PARTITIONED:
             async with self._database.connection() as connection:
                 present = await partitions.existing(connection, table.name)
-            missing = [name for name in table.parts(month) if name not in present]
-            for name in missing:
-                logger.error(
-                    f"PARTITION MISSING: {name} does not exist!", event_kind="partition_missing", partition=name
-                )
-            if missing:
-                await self.ensure_partitions(now)
+            for month in sorted(months):
+                missing += missing_of(table, month, present)
+        for name in missing:
+            logger.error(f"PARTITION MISSING: {name} does not exist!", event_kind="partition_missing", partition=name)
+        if missing:
+            await self.ensure_partitions(now, also=months)
 
     async def missing_partitions(self, now: datetime | None = None) -> tuple[list[str], bool]:
         """Return the partitions that should be there and are not, and whether rows lie in a default partition."""
@@ -71,7 +81,7 @@ class MaintenanceService:
                 present = await partitions.existing(connection, table.name)
                 strays = strays or bool(await partitions.stray_months(connection, table.name))
             for month in months_to_keep_ready(now or datetime.now(UTC)):
-                missing += [name for name in table.parts(month) if name not in present]
+                missing += missing_of(table, month, present)
         return missing, strays
 
     async def facts(self) -> DatabaseFacts:
@@ -87,3 +97,11 @@ class MaintenanceService:
             async with self._database.transaction() as connection:
                 await removed_servers.purge(connection, server_id)
         return len(removed)
+
+
+def missing_of(table: PartitionedTable, month: Month, present: Collection[str]) -> list[str]:
+    """Return what is not there of a month: the month's partition, which comes with its parts, or single parts."""
+    name, *parts = table.parts(month)
+    if name not in present:
+        return [name]
+    return [part for part in parts if part not in present]

@@ -5,8 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from opsfleet.domain.errors import ChangedMeanwhileError, NotActiveError, NotFoundError
+from opsfleet.domain.errors import (
+    ChangedMeanwhileError,
+    DatabaseUnavailableError,
+    NotActiveError,
+    NotFoundError,
+)
 from opsfleet.domain.metrics import MetricsCollection, minute_of
+from opsfleet.domain.partitions import Month
 from opsfleet.polling import PollingEngine
 from opsfleet.services.health import CheckBrokeError
 from opsfleet.services.leases import Lease
@@ -84,13 +90,17 @@ class MetricsService:
         try:
             return await self._write(batch, batch_id, repeated=repeated, lease=lease)
         except MissingPartitionError:
-            await self._maintenance.ensure_partitions()
+            await self._maintenance.repair({Month.of(item.collection.minute) for item in batch})
+        try:
             return await self._write(batch, batch_id, repeated=repeated, lease=lease)
+        except MissingPartitionError as error:
+            # Somebody drops faster than we make: the results wait, as while the database is away.
+            raise DatabaseUnavailableError(f"a partition is missing again: {error}") from error
 
     async def _write(
         self, batch: Sequence[CollectionToWrite], batch_id: UUID | None, *, repeated: bool, lease: Lease | None
     ) -> Written | None:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(repeatable=True) as connection:
             if lease is not None:
                 await lease.confirm(connection)
             if repeated and batch_id is not None and await metrics.is_written(connection, batch_id):

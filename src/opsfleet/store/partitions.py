@@ -1,13 +1,17 @@
-"""Partitions by month and, inside a month, by period: finding, making, and emptying the default one."""
+"""Partitions by month and, inside a month, by period: finding, making, dropping, and emptying the default one."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TypeVar
 
 import asyncpg
 
-from opsfleet.domain.partitions import Month
+from opsfleet.domain.errors import PartitionBusyError
+from opsfleet.domain.partitions import Month, Part
 from opsfleet.store.database import Connection, Database
 
 Result = TypeVar("Result")
@@ -15,7 +19,13 @@ Result = TypeVar("Result")
 LOCK_TIMEOUT = "500ms"
 """How long inserts may stall behind a partition that is being attached or dropped."""
 
+PAUSE_SECONDS = 0.2
+"""How long what stalled may flow before the next try."""
+
 ATTEMPTS = 20
+
+_RETENTION_LOCK = 0x4F46_5254
+"""The advisory lock of who drops what is past its retention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,17 @@ class PartitionedTable:
         """Return the names of the partition of `month` and of its parts."""
         name = month.partition(self.name)
         return [name, *(f"{name}_{period}" for period in self.periods)]
+
+    def leaves(self, names: Iterable[str]) -> list[Part]:
+        """Return, of the partitions `names`, those that we made and that hold rows themselves, oldest month first."""
+        found = (Part.parse(self.name, name) for name in names)
+        periods = self.periods or (None,)
+        return sorted((part for part in found if part is not None and part.period in periods), key=attrgetter("month"))
+
+    def months(self, names: Iterable[str]) -> list[Month]:
+        """Return, of the partitions `names`, the months that have one, whatever parts it has."""
+        found = (Part.parse(self.name, name) for name in names)
+        return sorted(part.month for part in found if part is not None and part.period is None)
 
 
 class MissingPartitionError(Exception):
@@ -57,6 +78,29 @@ async def existing(connection: Connection, table: str) -> set[str]:
         table,
     )
     return {row["name"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A partition without parts of its own: its rows as last estimated (null: never), and its size with indexes."""
+
+    name: str
+    estimated_rows: int | None
+    size_bytes: int
+
+
+async def extents(connection: Connection, table: str) -> list[Extent]:
+    """Return the extent of each partition of `table` that holds rows itself, by name."""
+    rows = await connection.fetch(
+        """
+        SELECT relid::regclass::text AS name, nullif(reltuples, -1)::bigint AS estimated_rows,
+            coalesce(pg_total_relation_size(relid), 0) AS size_bytes
+        FROM pg_partition_tree($1::text::regclass) JOIN pg_class ON pg_class.oid = relid
+        WHERE isleaf AND relkind = 'r' ORDER BY 1
+        """,
+        table,
+    )
+    return [Extent(row["name"], row["estimated_rows"], row["size_bytes"]) for row in rows]
 
 
 async def stray_months(connection: Connection, table: str) -> list[Month]:
@@ -132,16 +176,85 @@ async def _add_part(connection: Connection, table: PartitionedTable, name: str, 
         await connection.execute(statement.format(name=part))
 
 
+async def drop(database: Database, name: str, check: Callable[[Connection], Awaitable[bool]]) -> bool:
+    """Drop a part unless `check` says False, which is asked while nobody can write to it; say whether it is gone.
+
+    The check may take long: readers go on meanwhile, and so does everybody who writes elsewhere. Only the drop itself
+    stands in their way, and it waits only a moment for its locks and tries again.
+
+    Raises:
+        PartitionBusyError: when others held their locks through all tries.
+    """
+    async with database.transaction() as connection:
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+
+        async def execute(statement: str) -> None:
+            async with connection.transaction():
+                await connection.execute(statement)
+
+        await _trying(lambda: execute(f"LOCK TABLE {name} IN SHARE MODE"))
+        if not await check(connection):
+            return False
+        await _trying(lambda: execute(f"DROP TABLE {name}"))
+        return True
+
+
+async def drop_hollow(database: Database, name: str) -> bool:
+    """Drop a month's partition that has no part any more; say whether it is gone."""
+
+    async def action(connection: Connection) -> bool:
+        await connection.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+        if await existing(connection, name):
+            return False
+        await connection.execute(f"DROP TABLE {name}")
+        return True
+
+    return await with_brief_locks(database, action)
+
+
+@asynccontextmanager
+async def alone(database: Database) -> AsyncIterator[bool]:
+    """Lend the right to drop what is past its retention as long as the block; False when another process has it."""
+    connection = await database.listen()
+    try:
+        yield bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _RETENTION_LOCK))
+    finally:
+        connection.terminate()
+
+
+async def months_to_roll_up(connection: Connection) -> set[Month]:
+    """Return the months with rows that some roll-up does not know yet: their parts are still needed."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT date_trunc('month', bucket, 'UTC') AS month FROM metrics_rollups_due"
+    )
+    return {Month.of(row["month"]) for row in rows}
+
+
 async def with_brief_locks(database: Database, action: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Run `action` in a transaction that waits only a moment for locks, again while somebody else holds them."""
-    for attempt in range(1, ATTEMPTS + 1):
+    """Run `action` in a transaction that waits only a moment for locks, again while somebody else holds them.
+
+    Raises:
+        PartitionBusyError: when they were held through all tries.
+    """
+
+    async def attempt() -> Result:
+        async with database.transaction() as connection:
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            return await action(connection)
+
+    return await _trying(attempt)
+
+
+async def _trying(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    for number in range(1, ATTEMPTS + 1):
         try:
-            async with database.transaction() as connection:
-                await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-                return await action(connection)
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            if attempt == ATTEMPTS:
-                raise
+            return await attempt()
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            if number == ATTEMPTS:
+                raise PartitionBusyError(
+                    "the tables are in use by long transactions; it is tried again later"
+                ) from error
+        await asyncio.sleep(PAUSE_SECONDS)
     raise AssertionError("the last attempt raises")
 
 

@@ -6,7 +6,6 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from ipaddress import ip_address
 
 import structlog
@@ -17,10 +16,12 @@ from opsfleet.api.dependencies import Services
 from opsfleet.api.own_metrics import own_metrics
 from opsfleet.domain.errors import DatabaseUnavailableError
 from opsfleet.domain.metrics import Period
+from opsfleet.domain.retention import Retention
 from opsfleet.domain.uptime import gap_after
 from opsfleet.embedded import EmbeddedPostgres
 from opsfleet.polling import Limits, NetworkPolicy, PollingEngine
 from opsfleet.services.access import AccessService
+from opsfleet.services.archive import Archive, can_archive
 from opsfleet.services.costs import CostService
 from opsfleet.services.discovery import DiscoveryService
 from opsfleet.services.fleet_gauges import FleetGaugesService
@@ -28,14 +29,16 @@ from opsfleet.services.health import HealthService
 from opsfleet.services.leases import Lease
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
+from opsfleet.services.partition_overview import PartitionOverviewService
 from opsfleet.services.readiness import ReadinessService
+from opsfleet.services.retention import RetentionService
 from opsfleet.services.series import SeriesService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.summary import SummaryService
 from opsfleet.services.targets import TargetSource
 from opsfleet.services.uptime import UptimeService
 from opsfleet.services.workers import WorkerService
-from opsfleet.settings import Settings
+from opsfleet.settings import Settings, SettingsError
 from opsfleet.store.database import Database
 from opsfleet.store.migrate import migrate
 from opsfleet.vault import Vault, load_or_create_secret_key
@@ -71,6 +74,8 @@ class Fleet:
     summary: SummaryService
     workers: WorkerService
     maintenance: MaintenanceService
+    retention: RetentionService
+    partitions: PartitionOverviewService
     vault: Vault
 
 
@@ -102,6 +107,8 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
         stack.push_async_callback(engine.close)
         maintenance = MaintenanceService(database)
         gap = gap_after(settings.health_interval)
+        kept = _retention(settings)
+        archive = Archive(settings.archive_dir) if settings.archive_dir is not None else None
         yield Fleet(
             settings=settings,
             database=database,
@@ -111,10 +118,12 @@ async def open_fleet(settings: Settings) -> AsyncIterator[Fleet]:
             uptime=UptimeService(database, gap),
             metrics=MetricsService(database, engine, vault, maintenance),
             costs=CostService(database),
-            series=SeriesService(database, _kept(settings)),
+            series=SeriesService(database, kept.metrics),
             summary=SummaryService(database),
             workers=WorkerService(database, settings.role),
             maintenance=maintenance,
+            retention=RetentionService(database, kept, archive),
+            partitions=PartitionOverviewService(database, kept, archive),
             vault=vault,
         )
 
@@ -159,7 +168,7 @@ async def run_workers(fleet: Fleet) -> AsyncIterator[Leadership]:
         lambda: leadership.state,
         shortest_interval=min(settings.health_interval, settings.metrics_interval),
     )
-    maintenance = MaintenanceWorker(fleet.maintenance)
+    maintenance = MaintenanceWorker(fleet.maintenance, fleet.retention)
     await leadership.start()
     publisher.start()
     maintenance.start()
@@ -183,7 +192,16 @@ async def show_presence(fleet: Fleet) -> AsyncIterator[None]:
 
 
 def build_application(settings: Settings) -> FastAPI:
-    """Return the application that `settings.role` asks for; its lifespan runs everything else."""
+    """Return the application that `settings.role` asks for; its lifespan runs everything else.
+
+    Raises:
+        SettingsError: when the settings ask for what is not installed.
+    """
+    if settings.archive_dir is not None and settings.role != "api" and not can_archive():
+        raise SettingsError(
+            "FLEET_ARCHIVE_DIR is set, but pyarrow, which writes the archive, is not installed; "
+            "install it with: pip install 'opsfleet[archive]'"
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -245,14 +263,17 @@ def _services(fleet: Fleet, leadership: Leadership | None) -> Services:
     )
 
 
-def _kept(settings: Settings) -> dict[Period, timedelta]:
-    return {
-        Period.MINUTE: timedelta(days=settings.retention_metrics_1m_days),
-        Period.FIVE_MINUTES: timedelta(days=settings.retention_metrics_5m_days),
-        Period.QUARTER: timedelta(days=settings.retention_metrics_15m_days),
-        Period.HOUR: timedelta(days=settings.retention_metrics_1h_days),
-        Period.DAY: timedelta(days=settings.retention_metrics_1d_days),
-    }
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        settings.retention_health_days,
+        {
+            Period.MINUTE.value: settings.retention_metrics_1m_days,
+            Period.FIVE_MINUTES.value: settings.retention_metrics_5m_days,
+            Period.QUARTER.value: settings.retention_metrics_15m_days,
+            Period.HOUR.value: settings.retention_metrics_1h_days,
+            Period.DAY.value: settings.retention_metrics_1d_days,
+        },
+    )
 
 
 def _secret_key(settings: Settings) -> bytes:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 import uvloop
+from rich.markup import escape
 
 from opsfleet.app import Fleet, open_fleet
 from opsfleet.cli.fleet import load_settings
@@ -14,6 +15,7 @@ from opsfleet.cli.output import console, print_json
 from opsfleet.domain.errors import FleetError
 from opsfleet.domain.partitions import months_to_keep_ready
 from opsfleet.embedded import EmbeddedPostgresError
+from opsfleet.services.archive import can_archive
 from opsfleet.services.maintenance import PARTITIONED
 from opsfleet.settings import Settings, SettingsError
 from opsfleet.vault import VaultError
@@ -45,21 +47,30 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
         out = console()
         for finding in findings:
             mark = "[green]ok  [/green]" if finding.ok else "[red]FAIL[/red]"
-            out.print(f"{mark}  {finding.name:<11} {finding.message}", highlight=False, soft_wrap=True)
+            out.print(f"{mark}  {finding.name:<11} {escape(finding.message)}", highlight=False, soft_wrap=True)
             if finding.remedy:
-                out.print(f"      {'':<11} → {finding.remedy}", highlight=False, soft_wrap=True)
+                out.print(f"      {'':<11} → {escape(finding.remedy)}", highlight=False, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
 def _examine() -> list[Finding]:
     settings = load_settings(level="critical")
-    findings = [Finding("settings", True, f"data in {settings.data_dir}, role {settings.role}")]
+    findings = [Finding("settings", True, f"data in {settings.data_dir}, role {settings.role}"), *_archive(settings)]
     try:
         findings += uvloop.run(_examine_database(settings))
     except (EmbeddedPostgresError, VaultError) as error:
         findings.append(Finding("database", False, str(error), "see the message"))
     return findings
+
+
+def _archive(settings: Settings) -> list[Finding]:
+    if settings.archive_dir is None:
+        return []
+    if not can_archive():
+        message = "FLEET_ARCHIVE_DIR is set, but pyarrow is not installed"
+        return [Finding("archive", False, message, "pip install 'opsfleet[archive]'")]
+    return [Finding("archive", True, f"history goes to {settings.archive_dir} before it is dropped")]
 
 
 async def _examine_database(settings: Settings) -> list[Finding]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from opsfleet import __version__
-from opsfleet.cli import costs, demo, doctor, metrics, migrate, serve, servers, simulate, status
+from opsfleet.cli import costs, demo, doctor, metrics, migrate, partitions, serve, servers, simulate, status
 from opsfleet.cli.output import complain
 from opsfleet.domain.errors import FleetError
 from opsfleet.embedded import EmbeddedPostgresError
@@ -42,6 +42,7 @@ app.command()(demo.demo)
 app.command()(serve.serve)
 app.command()(migrate.migrate)
 app.command()(doctor.doctor)
+app.command()(partitions.partitions)
 app.add_typer(servers.app, name="servers")
 app.add_typer(metrics.app, name="metrics")
 app.command()(status.status)

@@ -38,10 +38,15 @@ HOUR_OF_ROW = "date_bin('1 hour', timestamp, timestamptz '2000-01-01 00:00:00+00
 _PERIODS = tuple(period.value for period in Period)
 _BY_SERVER = "CREATE UNIQUE INDEX ON {name} (server_id, timestamp)"
 
+# The roll-ups read and replace the rows of a bucket, of all servers. A BRIN is not enough here: what was written since
+# the last vacuum is not in it, and would be read whole each time when many buckets are rolled up one after another.
+_BY_TIME = "CREATE INDEX ON {name} (timestamp)"
+
 # Nothing but the last raw values' row keeps a minute from being there twice: a unique index would double its size.
 _MINUTE_INDEXES = (
     f"CREATE INDEX ON {{name}} (server_id, ({HOUR_OF_ROW}))",
-    "CREATE INDEX ON {name} USING brin (timestamp)",
+    # New pages must be summarized soon: until then each query reads them.
+    "CREATE INDEX ON {name} USING brin (timestamp) WITH (autosummarize = on)",
 )
 
 SERVER_METRICS = PartitionedTable(
@@ -49,7 +54,7 @@ SERVER_METRICS = PartitionedTable(
     _PERIODS,
     {
         Period.MINUTE.value: _MINUTE_INDEXES,
-        **{period.value: (_BY_SERVER,) for period in Period if period is not Period.MINUTE},
+        **{period.value: (_BY_SERVER, _BY_TIME) for period in Period if period is not Period.MINUTE},
     },
 )
 FLEET_METRICS = PartitionedTable("fleet_metrics", _PERIODS)

@@ -32,6 +32,7 @@ from opsfleet.services.metrics import MetricsService
 from opsfleet.services.partition_overview import PartitionOverviewService
 from opsfleet.services.readiness import ReadinessService
 from opsfleet.services.retention import RetentionService
+from opsfleet.services.rollups import RollupService
 from opsfleet.services.series import SeriesService
 from opsfleet.services.servers import ServerService
 from opsfleet.services.summary import SummaryService
@@ -43,6 +44,7 @@ from opsfleet.store.database import Database
 from opsfleet.store.migrate import migrate
 from opsfleet.vault import Vault, load_or_create_secret_key
 from opsfleet.workers.health import FleetHealthWorker
+from opsfleet.workers.jobs import JobRunner, roll_up_job
 from opsfleet.workers.leadership import Leadership
 from opsfleet.workers.maintenance import MaintenanceWorker
 from opsfleet.workers.metrics import FleetMetricsWorker
@@ -169,12 +171,15 @@ async def run_workers(fleet: Fleet) -> AsyncIterator[Leadership]:
         shortest_interval=min(settings.health_interval, settings.metrics_interval),
     )
     maintenance = MaintenanceWorker(fleet.maintenance, fleet.retention)
+    jobs = JobRunner(fleet.database, [roll_up_job(RollupService(fleet.database, fleet.maintenance))])
     await leadership.start()
     publisher.start()
     maintenance.start()
+    jobs.start()
     try:
         yield leadership
     finally:
+        await jobs.stop()
         await maintenance.stop()
         await leadership.stop()
         await publisher.stop()

@@ -5,62 +5,85 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import health_polling, machine, peers
+from benchmarks import health_polling, machine, peers, rollups
 
 RESULTS = Path(__file__).parent / "results"
 
-Benchmark = Callable[[], Awaitable[dict[str, Any] | None]]
+HEALTH_POLLING = "health-polling.json"
+METRICS_HISTORY = "metrics-history.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What to run, and the file of `results/` that its figures are kept in."""
+
+    file: str
+    run: Callable[[], Awaitable[dict[str, Any] | None]]
 
 
 def benchmarks(quick: bool) -> dict[str, Benchmark]:
     """Return the benchmarks by name; `quick` ones only show that they run."""
     n, seconds, rounds = (500, 6.0, 2) if quick else (10_000, 30.0, 5)
-    found: dict[str, Benchmark] = {
-        "health polling, 2 s": lambda: health_polling.efficiency(n, seconds),
-        "health polling, full speed": lambda: health_polling.full_speed(n, rounds),
-        "aiohttp, gather in batches of 10": lambda: peers.aiohttp_gather(n, rounds),
+    found = {
+        "health polling, 2 s": Benchmark(HEALTH_POLLING, lambda: health_polling.efficiency(n, seconds)),
+        "health polling, full speed": Benchmark(HEALTH_POLLING, lambda: health_polling.full_speed(n, rounds)),
+        "aiohttp, gather in batches of 10": Benchmark(HEALTH_POLLING, lambda: peers.aiohttp_gather(n, rounds)),
+        "roll-up, a minute": Benchmark(METRICS_HISTORY, lambda: rollups.minute(n)),
+        "roll-up, a day": Benchmark(METRICS_HISTORY, lambda: rollups.day(n, 2 if quick else 24)),
+        "bytes of a minute": Benchmark(METRICS_HISTORY, lambda: rollups.room(n, 60)),
     }
     if not quick:
         found |= {
-            "health polling, default pace": lambda: health_polling.default_pace(n, 90),
-            "health polling, 5 % black holes": lambda: health_polling.black_holes(n, 0.05, 40),
-            "health polling, 100,000 servers": lambda: health_polling.hundred_thousand(100_000, 3),
-            "Prometheus, 12 values": lambda: peers.prometheus(n // 2, 40),
-            "Prometheus with blackbox_exporter": lambda: peers.blackbox(n // 4, 40),
+            "health polling, default pace": Benchmark(HEALTH_POLLING, lambda: health_polling.default_pace(n, 90)),
+            "health polling, 5 % black holes": Benchmark(
+                HEALTH_POLLING, lambda: health_polling.black_holes(n, 0.05, 40)
+            ),
+            "health polling, 100,000 servers": Benchmark(
+                HEALTH_POLLING, lambda: health_polling.hundred_thousand(100_000, 3)
+            ),
+            "Prometheus, 12 values": Benchmark(HEALTH_POLLING, lambda: peers.prometheus(n // 2, 40)),
+            "Prometheus with blackbox_exporter": Benchmark(HEALTH_POLLING, lambda: peers.blackbox(n // 4, 40)),
         }
     return found
 
 
 async def run(names: list[str], quick: bool, write: bool) -> None:
     """Run the benchmarks whose names contain one of `names`, or all."""
-    report: dict[str, Any] = {"machine": machine.describe(), "figures": {}}
-    print(f"machine: {report['machine']}", flush=True)
+    described = machine.describe()
+    print(f"machine: {described}", flush=True)
+    figures: dict[str, dict[str, Any]] = {}
     for name, benchmark in benchmarks(quick).items():
         if names and not any(word in name for word in names):
             continue
-        figures = await benchmark()
-        if figures is None:
+        found = await benchmark.run()
+        if found is None:
             print(f"\n{name}: not installed here", flush=True)
             continue
-        report["figures"][name] = figures
+        figures.setdefault(benchmark.file, {})[name] = found
         print(f"\n{name}", flush=True)
-        for key, value in figures.items():
+        for key, value in found.items():
             print(
                 f"  {key:<28} {value:>12,}" if isinstance(value, int | float) else f"  {key:<28} {value:>12}",
                 flush=True,
             )
-    report["machine"]["noise_percent_after"] = machine.noise()
+    described["noise_percent_after"] = machine.noise()
     if write:
-        RESULTS.mkdir(exist_ok=True)
-        file = RESULTS / "health-polling.json"
-        kept = json.loads(file.read_text()) if file.exists() and names else {"figures": {}}
-        kept["machine"] = report["machine"]
-        kept["figures"] |= report["figures"]
-        file.write_text(json.dumps(kept, indent=2) + "\n")
-        print(f"\nkept in {file.relative_to(Path.cwd())}" if file.is_relative_to(Path.cwd()) else f"\nkept in {file}")
+        for file, new in figures.items():
+            keep(RESULTS / file, described, new, add=bool(names))
+
+
+def keep(file: Path, described: dict[str, Any], figures: dict[str, Any], *, add: bool) -> None:
+    """Write figures to a file of results; `add` keeps what else is in it."""
+    file.parent.mkdir(exist_ok=True)
+    kept = json.loads(file.read_text()) if file.exists() and add else {"figures": {}}
+    kept["machine"] = described
+    kept["figures"] |= figures
+    file.write_text(json.dumps(kept, indent=2) + "\n")
+    print(f"\nkept in {file.relative_to(Path.cwd())}" if file.is_relative_to(Path.cwd()) else f"\nkept in {file}")
 
 
 def main() -> None:

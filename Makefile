@@ -30,7 +30,7 @@ demo: setup  ## Run everything with a simulated fleet
 	@$(BIN)/opsfleet demo
 
 test: setup  ## Run the test suite
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n 4 --dist worksteal
 
 check: setup  ## Run exactly what CI checks
 	@$(BIN)/ruff format --check .

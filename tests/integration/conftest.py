@@ -46,7 +46,8 @@ def dsn_of(server: EmbeddedPostgres, database: str) -> str:
 async def _make_database(server: EmbeddedPostgres, template: str) -> str:
     name = f"test_{next(_numbers)}"
     connection = await asyncpg.connect(dsn_of(server, "postgres"))
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    # Copying files is ten times as fast here as writing every page through the log.
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     await connection.close()
     return name
 

@@ -125,11 +125,12 @@ async def test_status_counts_servers_and_shows_the_workers(product: Product, age
     table, json = await asyncio.gather(
         opsfleet("status", settings=settings), opsfleet("status", "--json", settings=settings)
     )
-    first, *_, worker = table.printed.splitlines()
+    first, *_, health, metrics = table.printed.splitlines()
     assert first.startswith("2 servers: ")
     for part in ("healthy 1", "degraded 0", "unreachable 1"):
         assert part in first
-    assert worker.split()[:2] == ["health", "yes"]
+    assert health.split()[:2] == ["health", "yes"]
+    assert metrics.split()[:2] == ["metrics", "yes"]
     assert (json.json["servers"], json.json["by_status"]["active"], json.json["instances"]) == (2, 2, 1)
     assert json.json["by_health"] == {"healthy": 1, "degraded": 0, "critical": 0, "unreachable": 1, "unchecked": 0}
     assert json.json["health_worker"]["running"] is True

@@ -34,10 +34,20 @@ def postgres_binaries() -> Path | None:
     return Path(folder) if folder else None
 
 
+def _throw_away_place() -> str:
+    """Return where throw-away data goes: into memory where that has room and lets programs run, else to the disk."""
+    try:
+        memory = os.statvfs("/dev/shm")
+    except OSError:
+        return "/tmp"
+    has_room = memory.f_bavail * memory.f_frsize > 4 * 2**30
+    return "/dev/shm" if has_room and not memory.f_flag & os.ST_NOEXEC and os.access("/dev/shm", os.W_OK) else "/tmp"
+
+
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """Lend a folder with a short path that every user can enter, and remove it with all that is in it."""
-    folder = Path(tempfile.mkdtemp(prefix="of-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="of-", dir=_throw_away_place()))
     try:
         if os.geteuid() == 0:
             folder.chmod(0o711)

@@ -25,6 +25,7 @@ def environment(dsn: str | None, **settings: object) -> dict[str, str]:
         "FLEET_BOOTSTRAP_ADMIN_TOKEN": TOKEN,
         "FLEET_PORT": "0",
         "FLEET_HEALTH_INTERVAL": "3600",
+        "FLEET_METRICS_INTERVAL": "3600",
         "FLEET_REQUEST_TIMEOUT": "2",
         **{f"FLEET_{name.upper()}": str(value) for name, value in settings.items()},
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import health_polling, machine, peers, rollups
+from benchmarks import health_polling, machine, metric_queries, metrics_polling, peers, rollups
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,9 +32,16 @@ def benchmarks(quick: bool) -> dict[str, Benchmark]:
         "health polling, 2 s": Benchmark(HEALTH_POLLING, lambda: health_polling.efficiency(n, seconds)),
         "health polling, full speed": Benchmark(HEALTH_POLLING, lambda: health_polling.full_speed(n, rounds)),
         "aiohttp, gather in batches of 10": Benchmark(HEALTH_POLLING, lambda: peers.aiohttp_gather(n, rounds)),
+        "metrics collection, 2 s": Benchmark(
+            METRICS_HISTORY, lambda: metrics_polling.efficiency(n, 4 if quick else 15)
+        ),
         "roll-up, a minute": Benchmark(METRICS_HISTORY, lambda: rollups.minute(n)),
         "roll-up, a day": Benchmark(METRICS_HISTORY, lambda: rollups.day(n, 2 if quick else 24)),
         "bytes of a minute": Benchmark(METRICS_HISTORY, lambda: rollups.room(n, 60)),
+        "metric queries": Benchmark(
+            METRICS_HISTORY,
+            lambda: metric_queries.queries(300, 3, 10) if quick else metric_queries.queries(10_000, 30, 200),
+        ),
     }
     if not quick:
         found |= {

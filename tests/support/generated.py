@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from benchmarks.figures import table
 
 from opsfleet.api.application import create_application
 from opsfleet.cli import app
 from opsfleet.settings import Settings, accepted_by, is_secret, variable_of
 
 ROOT = Path(__file__).parents[2]
+FIGURES = "<!-- Figures: made by `make generate` from benchmarks/results; do not edit. -->"
+END_OF_FIGURES = "<!-- End of figures -->"
 NOTE = "<!-- Made by `make generate`; do not edit. -->\n\n"
 
 
@@ -82,10 +85,20 @@ def openapi_document() -> str:
     return json.dumps(create_application().openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
+def readme() -> str:
+    """Return the README with the figures of the last benchmarks."""
+    file = ROOT / "README.md"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    before, _, rest = text.partition(FIGURES)
+    _, _, after = rest.partition(END_OF_FIGURES)
+    return f"{before}{FIGURES}\n\n{table()}\n\n{END_OF_FIGURES}{after}"
+
+
 DOCUMENTS: list[tuple[str, Callable[[], str]]] = [
     ("docs/reference/settings.md", settings_page),
     ("docs/reference/commands.md", commands_page),
     ("docs/reference/openapi.json", openapi_document),
+    ("README.md", readme),
 ]
 
 

@@ -61,7 +61,8 @@ _ROWS: tuple[Row, ...] = (
         "{} % of a core",
     ),
     ("a minute of 10,000 servers rolled up", "roll-up, a minute", "seconds_median", "{} s"),
-    ("a day of 10,000 servers rolled up from five minutes to a day", "roll-up, a day", "seconds", "{} s"),
+    ("a day of 10,000 servers: its hours and the day", "roll-up, a day", "seconds_hours_and_day", "{} s"),
+    ("a day of 10,000 servers: its quarters, hours and the day", "roll-up, a day", "seconds", "{} s"),
     (
         "a row of a minute with its indexes, servers of all kinds",
         "bytes of a minute",
@@ -86,6 +87,6 @@ def table() -> str:
     )
     lines = [said, "", "| what | figure |", "| --- | --- |"]
     for what, benchmark, key, shape in _ROWS:
-        if benchmark in found:
+        if key in found.get(benchmark, ()):
             lines.append(f"| {what} | {shape.format(found[benchmark][key])} |")
     return "\n".join(lines)

@@ -171,7 +171,8 @@ async def run_workers(fleet: Fleet) -> AsyncIterator[Leadership]:
         shortest_interval=min(settings.health_interval, settings.metrics_interval),
     )
     maintenance = MaintenanceWorker(fleet.maintenance, fleet.retention)
-    jobs = JobRunner(fleet.database, [roll_up_job(RollupService(fleet.database, fleet.maintenance))])
+    kept = _retention(settings).metrics
+    jobs = JobRunner(fleet.database, [roll_up_job(RollupService(fleet.database, fleet.maintenance, kept))])
     await leadership.start()
     publisher.start()
     maintenance.start()

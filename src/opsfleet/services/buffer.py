@@ -140,7 +140,11 @@ class ResultBuffer(Generic[Item]):
     async def _flush(self) -> bool:
         """Try to write the oldest results; False when the database is away."""
         piece = self._pieces.popleft() if self._pieces else _Piece(min(FLUSH_ITEMS, len(self._items)), repeated=False)
-        self._batch = [self._items.popleft() for _ in range(piece.size)]
+        if piece.size == len(self._items):
+            self._batch = list(self._items)
+            self._items.clear()
+        else:
+            self._batch = [self._items.popleft() for _ in range(piece.size)]
         try:
             await self._write(self._batch, piece.repeated)
         except DatabaseUnavailableError as error:

@@ -11,7 +11,6 @@ from opsfleet.domain.health import HealthCheck
 from opsfleet.polling import PollingEngine
 from opsfleet.services.leases import Lease
 from opsfleet.services.reports import check_of
-from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import polled_server
 from opsfleet.store import health_checks, servers, targets, transitions
 from opsfleet.store.database import Connection, Database
@@ -62,7 +61,7 @@ class HealthService:
             polled = polled_server(row, self._vault)
         except (VaultError, ValueError) as error:
             raise CheckBrokeError(f"{row.name} cannot be checked: {error}") from error
-        source = SOURCES[polled.kind]
+        source = polled.source
         outcome = await self._engine.poll(polled.target, source.health_path)
         check = check_of(outcome, server_id, source.judge)
         if check is None:

@@ -9,7 +9,6 @@ from opsfleet.domain.cycles import can_be_suspect
 from opsfleet.domain.health import HealthCheck, HealthStatus
 from opsfleet.polling import FaultKind, Outcome
 from opsfleet.services.reports import check_of
-from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer
 from opsfleet.store.health_checks import CheckToWrite
 
@@ -66,7 +65,7 @@ class HealthCycle:
         if self._ended:
             return
         server = self._servers[outcome.target.key]  # type: ignore[index]  # our keys are the servers' ids
-        check = check_of(outcome, server.id, SOURCES[server.kind].judge)
+        check = check_of(outcome, server.id, server.source.judge)
         if check is None:
             self.broken += 1
         else:

@@ -18,7 +18,6 @@ from opsfleet.services.health import CheckBrokeError
 from opsfleet.services.leases import Lease
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metric_reports import collection_of
-from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import polled_server
 from opsfleet.store import metrics, servers, targets
 from opsfleet.store.database import Database
@@ -55,7 +54,7 @@ class MetricsService:
                     raise NotFoundError(f"there is no server {server_id}")
                 raise NotActiveError(f"{server.name} is {server.status.value}; only active servers are asked")
         polled = polled_server(row, self._vault)
-        source = SOURCES[polled.kind]
+        source = polled.source
         minute = minute_of(datetime.now(UTC))
         outcome = await self._engine.poll(polled.target, source.metrics_path)
         collection = collection_of(outcome, server_id, minute, source.read_metrics)

@@ -9,7 +9,6 @@ from opsfleet.domain.health import HealthStatus
 from opsfleet.domain.metrics import LastCollection
 from opsfleet.polling import Outcome
 from opsfleet.services.metric_reports import collection_of
-from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer
 from opsfleet.store.metrics import CollectionToWrite
 
@@ -54,7 +53,7 @@ class MetricsCycle:
         if self._ended:
             return
         server = self._servers[outcome.target.key]  # type: ignore[index]  # our keys are the servers' ids
-        collection = collection_of(outcome, server.id, self._minute, SOURCES[server.kind].read_metrics)
+        collection = collection_of(outcome, server.id, self._minute, server.source.read_metrics)
         if collection is None or collection.reading is None:
             self.failed.append(server.name)
         else:

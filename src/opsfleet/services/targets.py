@@ -39,6 +39,7 @@ class PolledServer:
         "organization_id",
         "revision",
         "seen_at",
+        "source",
         "target",
         "version",
     )
@@ -48,6 +49,7 @@ class PolledServer:
         self.organization_id = row.organization_id
         self.name = row.name
         self.kind = row.kind
+        self.source = SOURCES[row.kind]
         self.revision = row.revision
         self.version = row.version
         self.health: HealthStatus | None = row.health_status

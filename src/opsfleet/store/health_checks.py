@@ -75,15 +75,17 @@ class AlreadyStoredError(Exception):
 
 
 class Written:
-    """What became of a batch: the servers whose check was stale or late, and the changes of health.
+    """What became of a batch: the servers whose check was stale or late, and what changed.
 
+    `changed` are the checks that changed more of a server than its times, `transitions` the changes of health.
     A `stale` check is of a server as it no longer is and left no trace; a `late` one is older than the server's newest
     check, so it is in the history and changed nothing else.
     """
 
-    __slots__ = ("late", "stale", "transitions")
+    __slots__ = ("changed", "late", "stale", "transitions")
 
     def __init__(self) -> None:
+        self.changed: list[CheckToWrite] = []
         self.late: set[UUID] = set()
         self.stale: set[UUID] = set()
         self.transitions: list[tuple[UUID, HealthStatus | None, HealthStatus]] = []
@@ -187,6 +189,7 @@ async def _judge(connection: Connection, batch: dict[UUID, CheckToWrite], writte
             written.late.add(server_id)
         else:
             fresh.append(batch[server_id])
+    written.changed.extend(fresh)
     changed: list[tuple[UUID, UUID, str | None, str, datetime, str | None]] = []
     gaps: list[tuple[UUID, datetime, datetime]] = []
     for item in fresh:

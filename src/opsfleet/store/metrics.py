@@ -137,8 +137,11 @@ async def write(connection: Connection, batch: Sequence[CollectionToWrite], *, b
         MissingPartitionError: when somebody dropped a part of a month; the transaction is to be rolled back.
     """
     written = Written()
-    steady = [item for item in batch if item.is_steady]
-    others: Sequence[CollectionToWrite] = [item for item in batch if not item.is_steady]
+    steady: list[CollectionToWrite] = []
+    unsteady: list[CollectionToWrite] = []
+    for item in batch:
+        (steady if item.is_steady else unsteady).append(item)
+    others: Sequence[CollectionToWrite] = unsteady
     rows: list[tuple[Any, ...]] = []
     if steady and not await _follow(connection, steady, rows, written):
         others = batch

@@ -14,7 +14,6 @@ from opsfleet.polling import PollingEngine
 from opsfleet.services.health import HealthService
 from opsfleet.services.health_cycle import HealthCycle
 from opsfleet.services.leases import Lease
-from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer, TargetSource
 from opsfleet.store.health_checks import CheckToWrite
 from opsfleet.workers.polling import Pacing, PollingWorker, start_worker, stop_worker
@@ -124,20 +123,16 @@ class FleetHealthWorker(PollingWorker[CheckToWrite]):
 
     async def _write(self, batch: Sequence[CheckToWrite], repeated: bool) -> None:
         written = await self._service.record(batch, repeated=repeated, lease=self._lease)
-        servers = self._servers
-        for item in batch:
-            check = item.check
-            if item.is_steady or check.server_id in written.stale or check.server_id in written.late:
-                continue
-            server = servers.get(check.server_id)
+        for item in written.changed:
+            server = self._servers.get(item.check.server_id)
             if server is not None:
-                server.version = check.version or server.version
+                server.version = item.check.version or server.version
                 if item.judged:
-                    server.health = check.status
+                    server.health = item.check.status
 
 
 def _path(server: PolledServer) -> str:
-    return SOURCES[server.kind].health_path
+    return server.source.health_path
 
 
 async def start_health_worker(worker: FleetHealthWorker) -> bool:

@@ -16,7 +16,6 @@ from opsfleet.services.leases import Lease
 from opsfleet.services.maintenance import MaintenanceService
 from opsfleet.services.metrics import MetricsService
 from opsfleet.services.metrics_cycle import MetricsCycle, choose
-from opsfleet.services.sources import SOURCES
 from opsfleet.services.targets import PolledServer, TargetSource
 from opsfleet.store.metrics import CollectionToWrite
 from opsfleet.workers.polling import Pacing, PollingWorker, start_worker, stop_worker
@@ -133,7 +132,7 @@ class FleetMetricsWorker(PollingWorker[CollectionToWrite]):
 
 
 def _path(server: PolledServer) -> str:
-    return SOURCES[server.kind].metrics_path
+    return server.source.metrics_path
 
 
 async def start_metrics_worker(worker: FleetMetricsWorker) -> bool:

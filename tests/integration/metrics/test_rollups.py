@@ -19,7 +19,9 @@ from tests.integration.test_schema import nodes
 
 from opsfleet.domain.ids import new_id
 from opsfleet.domain.metrics import Period
+from opsfleet.domain.partitions import Month
 from opsfleet.domain.rollups import GRACE, Note
+from opsfleet.services.rollups import RollupService
 from opsfleet.store import metrics, rollups
 from opsfleet.store.database import Database
 
@@ -399,6 +401,21 @@ async def test_a_bucket_whose_part_retention_dropped_is_given_up_and_the_rest_st
     for period in COARSE:
         if not part.startswith("server") or not part.endswith(period.value):
             assert [row["llm_requests"] for row in await history.rows(period, server_id)] == [7]
+
+
+async def test_a_late_minute_whose_neighbours_are_past_their_retention_spoils_nothing(history: History) -> None:
+    server_id = await history.add_server("web-1")
+    await history.add_many(DAY, 5)
+    await history.roll_up()
+    good = await history.rows(Period.FIVE_MINUTES, server_id)
+    minutes = f"{Month.of(DAY).partition('server_metrics_aggregated')}_1m"
+    await history.fetch(f"DELETE FROM {minutes}")  # as retention leaves it, though the part was made again since
+    await history.add([{"server_id": server_id, "timestamp": DAY, "network_rx_bytes": 1}])
+    month_later = DAY + timedelta(days=40)
+    service = RollupService(history.database, history.maintenance, {Period.MINUTE: timedelta(days=30)})
+    await service.roll_up(month_later)
+    assert await history.rows(Period.FIVE_MINUTES, server_id) == good
+    assert await history.noted() == []
 
 
 async def test_a_part_of_this_month_that_somebody_dropped_is_made_again(history: History) -> None:

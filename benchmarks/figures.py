@@ -69,6 +69,12 @@ _ROWS: tuple[Row, ...] = (
         "bytes_simulated_mix_with_indexes",
         "{} bytes",
     ),
+    (
+        "a row of a minute with its indexes, servers with all 12 values",
+        "bytes of a minute",
+        "bytes_all_12_values_with_indexes",
+        "{} bytes",
+    ),
 )
 
 

@@ -171,8 +171,7 @@ async def run_workers(fleet: Fleet) -> AsyncIterator[Leadership]:
         shortest_interval=min(settings.health_interval, settings.metrics_interval),
     )
     maintenance = MaintenanceWorker(fleet.maintenance, fleet.retention)
-    kept = _retention(settings).metrics
-    jobs = JobRunner(fleet.database, [roll_up_job(RollupService(fleet.database, fleet.maintenance, kept))])
+    jobs = JobRunner(fleet.database, [roll_up_job(RollupService(fleet.database, fleet.maintenance))])
     await leadership.start()
     publisher.start()
     maintenance.start()

@@ -150,11 +150,6 @@ def _increase_of_sum(before: int | None, now: int | None) -> int | None:
     return None if before is None or now is None or now < before else now - before
 
 
-def fell(before: Counters, now: Counters) -> bool:
-    """Say whether any counter went down."""
-    return any(old is not None and new is not None and new < old for old, new in zip(before[:4], now[:4], strict=True))
-
-
 def carried_on(before: Counters, now: Counters) -> Counters:
     """Return the raw values to remember: a value that is missing now is kept, so that nothing is lost meanwhile."""
     for old, new in zip(before, now, strict=True):

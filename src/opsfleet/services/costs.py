@@ -146,6 +146,7 @@ class CostService:
         first_known = min(days.start, as_of.date() - timedelta(days=MAX_DAYS))
         async with self._database.snapshot() as connection:
             complete = await costs.complete_until(connection, moment)
+            as_of = min(as_of, complete)
             budget = await budgets.get(connection, organization_id, wanted)
             known = await costs.daily(connection, organization_id, DayRange(first_known, days.end))
         spent = sum((item.usd for item in known if item.usd is not None and item.day >= days.start), Decimal(0))

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 import structlog
 
+from opsfleet.domain.metrics import Period
 from opsfleet.domain.partitions import Month, months_to_keep_ready
-from opsfleet.store import facts, health_checks, metrics, partitions, removed_servers
+from opsfleet.store import facts, health_checks, metrics, partitions, removed_servers, rollups
 from opsfleet.store.database import Database
 from opsfleet.store.facts import DatabaseFacts
 from opsfleet.store.partitions import PartitionedTable
@@ -49,7 +50,17 @@ class MaintenanceService:
                         partition=created.name,
                         rows=created.moved,
                     )
+                await self._note_to_fill(table, created.name, months, now or datetime.now(UTC))
         return made
+
+    async def _note_to_fill(self, table: PartitionedTable, name: str, months: Collection[Month], now: datetime) -> None:
+        """Note that a part of roll-ups, made again in a month that was there, is to be filled from the finer rows."""
+        for month in months:
+            for period, part in zip(table.periods, table.parts(month)[1:], strict=True):
+                collected = table is metrics.SERVER_METRICS and period == Period.MINUTE
+                if part == name and not collected and month.start < now:
+                    async with self._database.transaction() as connection:
+                        await rollups.note_all(connection, Period(period), month.start, min(month.end, now))
 
     async def repair_current_month(self, now: datetime | None = None) -> None:
         """Make this month's partitions again where somebody dropped them, and say so; nothing is lost meanwhile."""

@@ -1,14 +1,12 @@
 """Rolling up metrics: minutes into five minutes, quarters, hours and days, and each into sums of the fleet."""
 
 import heapq
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
 from opsfleet.domain.errors import DatabaseUnavailableError
-from opsfleet.domain.metrics import Period
 from opsfleet.domain.partitions import Month, months_to_keep_ready
 from opsfleet.domain.rollups import Note
 from opsfleet.services.maintenance import MaintenanceService
@@ -24,21 +22,11 @@ def _never() -> bool:
 
 
 class RollupService:
-    """Works off the notes of what is due.
+    """Works off the notes of what is due."""
 
-    `kept` says how long the rows of each period are kept. A bucket whose rows may be gone by now is not rolled up
-    again: from the few late ones that are left it would come out wrong.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        maintenance: MaintenanceService,
-        kept: Mapping[Period, timedelta] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, database: Database, maintenance: MaintenanceService) -> None:
         self._database = database
         self._maintenance = maintenance
-        self._kept = kept
 
     async def roll_up(self, now: datetime | None = None, *, should_stop: Callable[[], bool] = _never) -> int:
         """Roll up all that is due at `now` (UTC; the clock's time when not given); return how many buckets it were.
@@ -79,22 +67,12 @@ class RollupService:
             if done == done_before:
                 return done
 
-    def _is_past(self, note: Note, now: datetime) -> bool:
-        kept = self._kept.get(note.period.finer or note.period)
-        return kept is not None and Month.of(note.bucket).end + kept <= now
-
     async def _bucket(self, note: Note, now: datetime) -> tuple[bool, Note | None]:
         """Roll up one bucket; return whether it was ours to do, and the note of the coarser one."""
         try:
             async with self._database.transaction() as connection:
+                await rollups.wait_for_turn(connection)
                 if not await rollups.take(connection, note):
-                    return False, None
-                if self._is_past(note, now):
-                    logger.warning(
-                        f"The roll-up of {note.name} was given up: what it is made of is past its retention, so what "
-                        "was rolled up before stands",
-                        event_kind="rollup_too_late",
-                    )
                     return False, None
                 missing = await rollups.missing_part(connection, note)
                 if missing is None:

@@ -228,10 +228,19 @@ class ServerService:
         async with self._database.transaction() as connection:
             if "kind" in changes:
                 await self._prepare_kind(connection, organization_id, server_id, changes["kind"])
+            if "api_url" in changes:
+                await self._prepare_url(connection, organization_id, server_id, changes["api_url"])
             server = await servers.update(connection, organization_id, server_id, changes)
         if server is None:
             raise NotFoundError(f"there is no server {server_id}")
         return server
+
+    @staticmethod
+    async def _prepare_url(connection: Connection, organization_id: UUID, server_id: UUID, api_url: str) -> None:
+        """What the machine at another address counts is not compared with what was counted at this one."""
+        server = await servers.get(connection, organization_id, server_id)
+        if server is not None and parse_api_url(server.api_url) != parse_api_url(api_url):
+            await metrics.forget_counters(connection, organization_id, server_id)
 
     @staticmethod
     async def _prepare_kind(connection: Connection, organization_id: UUID, server_id: UUID, kind: ServerKind) -> None:

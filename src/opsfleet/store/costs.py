@@ -163,6 +163,9 @@ async def complete_until(connection: Connection, now: datetime) -> datetime:
     The hour that is not over is not in its day yet, and neither is what a noted roll-up will bring.
     """
     due: datetime | None = await connection.fetchval(
-        "SELECT min(bucket) FROM metrics_rollups_due WHERE period IN ('5m', '15m', '1h', '1d')"
+        """
+        SELECT min(CASE WHEN period = '5m' THEN bucket ELSE greatest(bucket, date_trunc('hour', noted_at, 'UTC')) END)
+        FROM metrics_rollups_due WHERE period IN ('5m', '15m', '1h', '1d')
+        """
     )
     return hour_start(min(now, due) if due is not None else now)

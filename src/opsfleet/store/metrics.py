@@ -24,7 +24,6 @@ from opsfleet.domain.metrics import (
     Reading,
     busy_percent,
     carried_on,
-    fell,
     increases,
 )
 from opsfleet.store.database import Connection
@@ -263,7 +262,7 @@ async def _follow_carefully(
             written.last[server_id] = before._replace(error=collection.error)
             continue
         overtaken = before.collected_at is not None and collection.at < before.collected_at
-        if overtaken and fell(before.counters, reading.counters):
+        if overtaken:
             # A collection that waited while a newer one was stored: the increase is in the newer one.
             row = _row(collection, _gauges(NO_COUNTERS, reading), Increases(None, None, None, None))
             after = before

@@ -97,8 +97,8 @@ class Spending:
         return {item.of.name or item.of.key: item for item in report.items}
 
     async def due(self, period: str, bucket: datetime) -> None:
-        """Note that a bucket is to be rolled up again."""
-        await self.execute("INSERT INTO metrics_rollups_due (period, bucket) VALUES ($1, $2)", period, bucket)
+        """Note, at its start, that a bucket is to be rolled up again."""
+        await self.execute("INSERT INTO metrics_rollups_due VALUES ($1, $2, $2)", period, bucket)
 
 
 @pytest.fixture

@@ -2,15 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import structlog
 from tests.integration.metrics.conftest import Collecting
 
 from opsfleet.domain.health import HealthStatus
 from opsfleet.domain.ids import DEFAULT_ORGANIZATION
-from opsfleet.domain.metrics import minute_of
+from opsfleet.domain.metrics import MetricsCollection, minute_of
+from opsfleet.services.metric_reports import read_agent
 from opsfleet.simulate.behaviour import Behaviour, MetricsReport, Status
 from opsfleet.simulate.fleet import SimulatedFleet
+from opsfleet.store import targets
+from opsfleet.store.metrics import CollectionToWrite
+from opsfleet.store.targets import TargetRow
 from opsfleet.workers.metrics import stop_metrics_worker
 
 MINUTE = timedelta(minutes=1)
@@ -132,3 +137,40 @@ async def test_failures_are_named_at_most_five(collecting: Collecting, agents: S
     assert set(listed) < set(names)
     errors = await collecting.fetch("SELECT error FROM server_last_collections")
     assert {row["error"] for row in errors} == {"HTTP 500"}
+
+
+async def test_a_collection_that_waited_across_a_restart_of_the_agent_counts_nothing_twice(
+    collecting: Collecting, agents: SimulatedFleet
+) -> None:
+    server_id = await collecting.add("web-1", agents.url(0))
+    (target,) = await _targets(collecting, server_id)
+    start = minute_of(datetime.now(UTC))
+    # In the order in which they are stored; the third was collected before the agent restarted.
+    for at, value in ((0, 900), (120, 10), (60, 1000), (180, 20)):
+        moment = start + timedelta(seconds=at)
+        body = f'{{"network_rx_bytes": {value}}}'.encode()
+        collection = MetricsCollection(server_id, moment, minute_of(moment), read_agent(body), None)
+        await collecting.metrics.record([CollectionToWrite(collection, target.revision, None)])
+    rows = await collecting.rows(server_id)
+    assert [row["network_rx_bytes"] for row in rows] == [None, None, 10, 10]
+
+
+async def test_a_server_at_another_address_is_not_compared_with_the_one_before(
+    collecting: Collecting, agents: SimulatedFleet
+) -> None:
+    server_id = await collecting.add("web-1", agents.url(0))
+    start = minute_of(datetime.now(UTC))
+    agents.set_behaviour(0, report(llm_cost_usd=1.0))
+    agents.set_behaviour(1, report(llm_cost_usd=5_000.0))
+    await collecting.cycle(start)
+    await collecting.servers.change(DEFAULT_ORGANIZATION, server_id, {"api_url": agents.url(1)})
+    collecting.source._note_change()
+    await collecting.cycle(start + MINUTE)
+    agents.set_behaviour(1, report(llm_cost_usd=5_000.5))
+    await collecting.cycle(start + 2 * MINUTE)
+    assert [row["llm_cost_usd"] for row in await collecting.rows(server_id)] == [None, None, Decimal("0.5")]
+
+
+async def _targets(collecting: Collecting, server_id: UUID) -> list[TargetRow]:
+    async with collecting.database.connection() as connection:
+        return await targets.select(connection, [server_id])

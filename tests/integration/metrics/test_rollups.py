@@ -21,7 +21,6 @@ from opsfleet.domain.ids import new_id
 from opsfleet.domain.metrics import Period
 from opsfleet.domain.partitions import Month
 from opsfleet.domain.rollups import GRACE, Note
-from opsfleet.services.rollups import RollupService
 from opsfleet.store import metrics, rollups
 from opsfleet.store.database import Database
 
@@ -403,19 +402,62 @@ async def test_a_bucket_whose_part_retention_dropped_is_given_up_and_the_rest_st
             assert [row["llm_requests"] for row in await history.rows(period, server_id)] == [7]
 
 
-async def test_a_late_minute_whose_neighbours_are_past_their_retention_spoils_nothing(history: History) -> None:
+async def test_a_late_minute_whose_neighbours_are_gone_spoils_nothing(history: History) -> None:
     server_id = await history.add_server("web-1")
     await history.add_many(DAY, 5)
     await history.roll_up()
     good = await history.rows(Period.FIVE_MINUTES, server_id)
+    (fleet,) = await history.fetch("SELECT network_tx_bytes FROM fleet_metrics WHERE period = '5m'")
     minutes = f"{Month.of(DAY).partition('server_metrics_aggregated')}_1m"
     await history.fetch(f"DELETE FROM {minutes}")  # as retention leaves it, though the part was made again since
-    await history.add([{"server_id": server_id, "timestamp": DAY, "network_rx_bytes": 1}])
-    month_later = DAY + timedelta(days=40)
-    service = RollupService(history.database, history.maintenance, {Period.MINUTE: timedelta(days=30)})
-    await service.roll_up(month_later)
+    await history.add([{"server_id": server_id, "timestamp": DAY, "network_tx_bytes": 0}])
+    await history.roll_up()
     assert await history.rows(Period.FIVE_MINUTES, server_id) == good
+    assert (await history.fetch("SELECT network_tx_bytes FROM fleet_metrics WHERE period = '5m'"))[0] == fleet
     assert await history.noted() == []
+
+
+async def test_a_long_time_without_the_job_is_caught_up_whatever_the_retention(history: History) -> None:
+    server_id = await history.add_server("web-1")
+    await history.add_many(DAY, 5)
+    await history.roll_up(DAY + timedelta(days=40))
+    assert len(await history.rows(Period.FIVE_MINUTES, server_id)) == 1
+    assert await history.totals(Period.DAY) == await history.totals(Period.MINUTE)
+
+
+async def test_what_was_spent_stays_where_it_was_spent(history: History) -> None:
+    stays = await history.add_server("stays", "eu")
+    goes = await history.add_server("goes", "us")
+    spent = [{"server_id": server, "timestamp": DAY, "llm_cost_usd": 5} for server in (stays, goes)]
+    await history.add(spent)
+    await history.roll_up(DAY + timedelta(hours=2))
+    async with history.database.connection() as connection:
+        await connection.execute("DELETE FROM managed_servers WHERE id = $1", goes)
+        await connection.execute("DELETE FROM server_metrics_aggregated WHERE server_id = $1", goes)
+        await connection.execute("UPDATE managed_servers SET region = 'ap' WHERE id = $1", stays)
+    await history.add([{"server_id": stays, "timestamp": DAY + timedelta(hours=3), "llm_cost_usd": 1}])
+    await history.roll_up()
+    for period in (Period.DAY, Period.HOUR):
+        rows = await history.fetch(
+            "SELECT region, sum(llm_cost_usd)::integer FROM fleet_metrics WHERE period = $1 GROUP BY region",
+            period.value,
+        )
+        assert {row[0]: row[1] for row in rows} == {"eu": 5, "us": 5, "ap": 1}
+
+
+@pytest.mark.parametrize("period", [Period.FIVE_MINUTES, Period.QUARTER, Period.HOUR, Period.DAY])
+async def test_a_part_of_roll_ups_that_somebody_dropped_is_filled_again(history: History, period: Period) -> None:
+    await history.add_server("web-1")
+    await history.add_many(DAY, 90)
+    await history.roll_up()
+    part = f"{Month.of(DAY).partition('server_metrics_aggregated')}_{period.value}"
+    await history.fetch(f"DROP TABLE {part}")
+    await history.maintenance.repair({Month.of(DAY)}, LATER)
+    await history.add_many(DAY + timedelta(hours=5), 1)
+    await history.roll_up()
+    minutes = await history.totals(Period.MINUTE)
+    for coarser in (Period.FIVE_MINUTES, Period.QUARTER, Period.HOUR, Period.DAY):
+        assert await history.totals(coarser) == minutes
 
 
 async def test_a_part_of_this_month_that_somebody_dropped_is_made_again(history: History) -> None:
@@ -526,14 +568,10 @@ async def test_a_roll_up_reads_only_the_rows_of_its_bucket(history: History) -> 
         read = [(kind, name) for kind, name in plan if name.startswith("server_metrics_aggregated_")]
         part = f"server_metrics_aggregated_2028_02_{finer.value}"
         assert read
-        assert {name.removesuffix("_timestamp_idx") for _, name in read} == {part}, plan
+        own = f"server_metrics_aggregated_2028_02_{period.value}"
+        assert {name.removesuffix("_timestamp_idx") for _, name in read} - {own} == {part}, plan
         if period in (Period.FIVE_MINUTES, Period.QUARTER, Period.HOUR):
-            assert not any(kind == "Seq Scan" for kind, _ in read), plan
-        plan = await _plan(
-            history,
-            "DELETE FROM server_metrics_aggregated WHERE period = $1 AND timestamp = $2",
-            period.value,
-            bucket,
-        )
-        touched = {name for kind, name in plan if "Scan" in kind}
-        assert all(name.startswith(f"server_metrics_aggregated_2028_02_{period.value}") for name in touched), plan
+            assert not any(kind == "Seq Scan" and name == part for kind, name in read), plan
+        plan = await _plan(history, rollups._OUTDATED, period.value, bucket, finer.value, bucket + period.length)
+        touched = {name for kind, name in plan if "Scan" in kind and name.startswith("server_metrics_aggregated_")}
+        assert all(name.startswith((own, part)) for name in touched), plan
